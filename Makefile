@@ -1,0 +1,34 @@
+PYTHON ?= python3
+PORT ?= 7860
+BIN := .venv/bin
+
+.PHONY: setup demo test lint proofs clean
+
+setup: .venv/dev  ## everything: to run, to test, to lint
+
+demo: .venv/run  ## serve the page and print its address; PORT=8000 make demo
+	PORT=$(PORT) $(BIN)/python app.py
+
+test: .venv/dev  ## every test; needs no network beyond the installation
+	$(BIN)/python data/check.py
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: .venv/dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+proofs: .venv/dev  ## the long measurements; writes benchmarks/results
+	$(BIN)/python benchmarks/quality.py
+
+clean:  ## what the other targets made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+.venv/run: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt --editable .
+	touch $@
+
+.venv/dev: .venv/run requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@

@@ -1,0 +1,288 @@
+"""movie-genre: predict, evaluate and tune from the command line."""
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answers at once
+    import numpy as np
+
+    from . import MovieGenreModel
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="Genres of films from their descriptions.",
+)
+
+ModelOption = Annotated[str, typer.Option(help="Folder or Hub repository of the model.", envvar="MODEL_ID")]
+RevisionOption = Annotated[str | None, typer.Option(help="Revision of a Hub repository.", envvar="MODEL_REVISION")]
+DataOption = Annotated[
+    str, typer.Option(help="Films: a .csv, .parquet or .jsonl file, or the id of a data set on the Hub.")
+]
+SplitOption = Annotated[str | None, typer.Option(help="Only the films of this split: train, validation or test.")]
+SplitFileOption = Annotated[
+    Path | None,
+    typer.Option(help="split.json of a training run, which says where each film belongs; else the split column does."),
+]
+GenreMapOption = Annotated[str, typer.Option(help="Other spellings of genres, as JSON.")]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and count them, instead of stopping.")
+]
+DEFAULT_MODEL = "checkpoint"
+
+
+class Films:
+    """Films of one split with their truth and the model's probabilities, both (films, genres)."""
+
+    def __init__(
+        self,
+        model: "MovieGenreModel",
+        data: str,
+        split: str | None,
+        split_file: Path | None,
+        genre_map: str,
+        skip_bad_rows: bool,
+    ) -> None:
+        from .data import DataError, assign_splits, genre_matrix, read_films
+
+        films, problems = read_films(
+            data, genre_map=json.loads(genre_map), genres=model.config.genres, skip_bad_rows=skip_bad_rows
+        )
+        if problems:
+            print(f"{len(problems)} bad rows left out, the first: {problems[0]}", file=sys.stderr)
+        if split is not None:
+            if split_file is not None:
+                films = assign_splits(films, stored=json.loads(split_file.read_text(encoding="utf-8")))
+            elif not any(films["split"]):
+                raise DataError(f"{data} has no split column: name a --split-file, or leave --split out")
+            keep = [i for i, name in enumerate(films["split"]) if name == split]
+            if not keep:
+                raise DataError(
+                    f"{data} has no film of the split {split!r}; it has {', '.join(sorted(set(films['split'])))}"
+                )
+            films = films.select(keep)
+        self.rows = films
+        self.truth = genre_matrix(films, model.config.genres)
+        self.probabilities = _probabilities(model, list(films["description"]))
+
+
+def _probabilities(model: "MovieGenreModel", texts: list[str]) -> "np.ndarray":
+    """Probabilities (films, genres) with a progress bar."""
+    import numpy as np
+    from rich.progress import track
+
+    # Chunks in order of length: each forms batches of one length, and the bar moves evenly enough.
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    result = np.empty((len(texts), len(model.config.genres)))
+    chunks = [order[i : i + 256] for i in range(0, len(order), 256)]
+    for chunk in track(chunks, description="reading films", disable=not sys.stderr.isatty()):
+        for i, prediction in zip(chunk, model.predict_genres([texts[i] for i in chunk]), strict=True):
+            result[i] = list(prediction.probabilities.values())
+    return result
+
+
+def _load(model: str, revision: str | None) -> "MovieGenreModel":
+    from . import MovieGenreModel
+
+    try:
+        return MovieGenreModel.from_pretrained(model, revision=revision or "main")
+    except OSError as error:
+        raise ValueError(
+            f"no model in {model!r}: it is neither a folder with config.json nor a repository that the Hub gives ({str(error).splitlines()[0]})"
+        ) from None
+
+
+@app.command()
+def predict(
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Descriptions; without any, standard input is read, one a line.")
+    ] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    revision: RevisionOption = None,
+    threshold: Annotated[
+        str | None, typer.Option(help="A number for all genres, or the name of a threshold profile of the model.")
+    ] = None,
+    mc_samples: Annotated[int, typer.Option(help="Monte-Carlo dropout masks, for uncertainty; 0 for none.", min=0)] = 0,
+    words: Annotated[bool, typer.Option("--words", help="Add the weight of each word.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Makes Monte-Carlo results repeatable.")] = None,
+) -> None:
+    """Genres of descriptions, one JSON object a line.
+
+    Example: `movie-genre predict "A retired hitman comes back for one last job."`
+    """
+    texts = texts or [line.strip() for line in sys.stdin if line.strip()]
+    rule = float(threshold) if threshold is not None and threshold.replace(".", "", 1).isdigit() else threshold
+    predictions = _load(model, revision).predict_genres(
+        texts, threshold=rule, mc_samples=mc_samples, attribution="pooling" if words else None, seed=seed
+    )
+    for prediction in predictions:
+        print(json.dumps(prediction.to_dict(), ensure_ascii=False))
+
+
+@app.command()
+def evaluate(
+    data: DataOption,
+    output: Annotated[Path, typer.Option(help="JSON file for the figures.")],
+    model: ModelOption = DEFAULT_MODEL,
+    revision: RevisionOption = None,
+    split: SplitOption = None,
+    split_file: SplitFileOption = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Threshold profile, or a number for all genres; the model's default profile if not given."),
+    ] = None,
+    disagreements: Annotated[
+        Path | None, typer.Option(help="CSV file for the films where model and file differ most.")
+    ] = None,
+    probabilities: Annotated[
+        Path | None, typer.Option(help="NumPy file (.npy) for the probabilities, films by genres.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap draws for the 95 % intervals.", min=1)] = 1000,
+    genre_map: GenreMapOption = "{}",
+    skip_bad_rows: SkipOption = False,
+) -> None:
+    """Score a model on films with known genres, with 95 % bootstrap intervals.
+
+    Example: `movie-genre evaluate --data data/movies.csv --split test --output results.json --disagreements odd.csv`
+    """
+    import numpy as np
+    from rich.progress import track
+
+    from .data import file_hash
+    from .metrics import evaluation
+    from .prediction_movie_genre import choose, resolve_thresholds
+
+    loaded = _load(model, revision)
+    config = loaded.config
+    rule = float(profile) if profile is not None and profile.replace(".", "", 1).isdigit() else profile
+    thresholds = resolve_thresholds(rule, config.genres, config.threshold_profiles or {}, config.default_profile)
+    films = Films(loaded, data, split, split_file, genre_map, skip_bad_rows)
+    chosen = choose(films.probabilities, thresholds, config.min_genres)
+
+    def bar(draws: Any) -> Any:
+        return track(draws, description="bootstrap", disable=not sys.stderr.isatty())
+
+    figures = evaluation(films.truth, chosen, films.probabilities, config.genres, resamples=resamples, progress=bar)
+    about = {
+        "data": {"source": Path(data).name, "sha256": file_hash(data), "split": split},
+        "thresholds": profile or config.default_profile or "0.5",
+        "resamples": resamples,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(figures | about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if disagreements is not None:
+        _write_disagreements(disagreements, films, chosen, config.genres)
+    if probabilities is not None:
+        np.save(probabilities, films.probabilities, allow_pickle=False)
+    _show(figures)
+
+
+@app.command()
+def tune(
+    data: DataOption,
+    output: Annotated[Path, typer.Option(help="Folder for the tuned model; the given one is never rewritten.")],
+    model: ModelOption = DEFAULT_MODEL,
+    revision: RevisionOption = None,
+    objective: Annotated[str, typer.Option(help="micro_f1, macro_f1, samples_f1 or subset_accuracy.")] = "micro_f1",
+    split: SplitOption = None,
+    split_file: SplitFileOption = None,
+    genre_map: GenreMapOption = "{}",
+    skip_bad_rows: SkipOption = False,
+) -> None:
+    """Tune the thresholds on films that the model was not trained on, and make them the default of a copy.
+
+    Example: `movie-genre tune --data films.csv --split validation --objective macro_f1 --output tuned`
+    """
+    from .decision import OBJECTIVES, tune_thresholds
+
+    if objective not in OBJECTIVES:
+        raise ValueError(f"--objective {objective!r} is not known; choose from {', '.join(OBJECTIVES)}")
+    if output.exists() and (output.samefile(model) if Path(model).exists() else any(output.iterdir())):
+        raise ValueError(f"--output {output} is not an empty folder: name a new one")
+    loaded = _load(model, revision)
+    films = Films(loaded, data, split, split_file, genre_map, skip_bad_rows)
+    thresholds = tune_thresholds(films.truth, films.probabilities, objective, min_genres=loaded.config.min_genres)
+    loaded.config.threshold_profiles = (loaded.config.threshold_profiles or {}) | {
+        objective: [round(float(value), 4) for value in thresholds]
+    }
+    loaded.config.default_profile = objective
+    loaded.save_pretrained(output)
+    loaded.tokenizer.save_pretrained(output)
+    for genre, threshold in zip(loaded.config.genres, thresholds, strict=True):
+        print(f"{genre:<16} {threshold:.3f}")
+    print(f"profile {objective!r} is the default of the model in {output}")
+
+
+def _write_disagreements(path: Path, films: Films, chosen: "np.ndarray", genres: list[str], limit: int = 100) -> None:
+    """The films where the file's genres are least probable under the model, worst first."""
+    import numpy as np
+
+    from .metrics import disagreement
+
+    losses = disagreement(films.truth, films.probabilities)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["place", "movie_name", "genre", "model", "surprising", "missing", "log_loss", "description"])
+        for i in np.argsort(-losses, kind="stable")[:limit]:
+            row, p = films.rows[int(i)], films.probabilities[i]
+            given = [genres.index(genre) for genre in row["genre"]]
+            surprising = min(given, key=lambda g: p[g])
+            absent = [g for g in range(len(genres)) if g not in given]
+            missing = max(absent, key=lambda g: p[g], default=None)
+            model = ", ".join(genres[g] for g in np.argsort(-p) if chosen[i, g])
+            writer.writerow(
+                [
+                    row["place"],
+                    row["movie_name"],
+                    ", ".join(row["genre"]),
+                    model,
+                    f"{genres[surprising]} {p[surprising]:.3f}",
+                    "" if missing is None else f"{genres[missing]} {p[missing]:.3f}",
+                    f"{losses[i]:.4f}",
+                    row["description"],
+                ]
+            )
+
+
+def _show(figures: dict[str, Any]) -> None:
+    """Print the scores with their intervals, and the table by genre."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("", "score", "95 % interval", title=f"{figures['rows']:,} films")
+    for name, (lower, upper) in figures["intervals"].items():
+        table.add_row(name.replace("_", " "), f"{figures[name]:.3f}", f"{lower:.3f} to {upper:.3f}")
+    console.print(table)
+    genres = Table("genre", "precision", "recall", "F1", "average precision", "films", "chosen")
+    for genre, row in sorted(figures["per_genre"].items(), key=lambda item: -item[1]["films"]):
+        average = "" if row["average_precision"] is None else f"{row['average_precision']:.3f}"
+        genres.add_row(
+            genre,
+            *(f"{row[name]:.3f}" for name in ("precision", "recall", "f1")),
+            average,
+            str(row["films"]),
+            str(row["chosen"]),
+        )
+    console.print(genres)
+
+
+def main() -> None:
+    """Run; a mistake in arguments or data is told in one sentence, exit code 2."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app()
+    except (ValueError, TypeError) as error:  # DataError too
+        print(f"movie-genre: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,451 @@
+"""Films from files and data sets: read, checked row by row, and split.
+
+A CSV file is read by the csv module alone: it knows the line of every record, which every complaint here names, and it
+does not guess at types, missing values or an index. Parquet and Hub data sets come through `datasets`, and everything
+leaves this module as a `datasets.Dataset`.
+"""
+
+import ast
+import csv
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, load_dataset
+
+SPLITS = ("train", "validation", "test")
+GENRE_MAP = {"Sci-Fi": "Science Fiction", "SciFi": "Science Fiction", "Science-Fiction": "Science Fiction"}
+COLUMN_ALIASES = {
+    "movie_name": ("movie_name", "title", "name", "original_title"),
+    "genre": ("genre", "genres"),
+    "description": ("description", "overview", "plot", "synopsis", "summary"),
+}
+MAX_COLUMNS = 1000
+MAX_CELL_CHARACTERS = 1_000_000
+PROBLEMS_SHOWN = 20
+DELIMITERS = ",;\t"
+
+
+class DataError(ValueError):
+    """A file that cannot be used, or rows in it; the message names file, line, reason and cure."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns in the user's file; None looks for the usual ones (title, overview, plot, genres, ...)."""
+
+    movie_name: str | None = None
+    genre: str | None = None
+    description: str | None = None
+
+
+@dataclass
+class Record:
+    """One raw row and where it stands."""
+
+    place: str
+    values: dict[str, Any]
+
+
+@dataclass
+class Problems:
+    """Bad rows, collected so that the first ones can be shown together."""
+
+    source: str
+    found: list[str] = field(default_factory=list)
+
+    def add(self, place: str, reason: str) -> None:
+        """Note a bad row."""
+        self.found.append(f"{place}: {reason}")
+
+    def report(self) -> str:
+        """The first problems and how many there are."""
+        lines = [
+            f"{self.source} has {len(self.found)} bad row{'s' * (len(self.found) > 1)}:",
+            *self.found[:PROBLEMS_SHOWN],
+        ]
+        if len(self.found) > PROBLEMS_SHOWN:
+            lines.append(f"... and {len(self.found) - PROBLEMS_SHOWN} more")
+        return "\n".join(lines)
+
+
+def read_films(
+    source: str | Path,
+    *,
+    columns: Columns = Columns(),
+    genre_map: Mapping[str, str] | None = None,
+    genres: Sequence[str] | None = None,
+    skip_bad_rows: bool = False,
+    require_genre: bool = True,
+) -> tuple[Dataset, list[str]]:
+    """Read and check films.
+
+    Args:
+        source: a .csv, .parquet, .jsonl or .json (lines) file, or the id of a data set on the Hub.
+        columns: names of the columns.
+        genre_map: other spellings of genres, beside those of `GENRE_MAP`.
+        genres: the genres a row may have; any if None.
+        skip_bad_rows: leave bad rows out instead of raising.
+        require_genre: whether each row must have a genre.
+
+    Returns:
+        The films, with `movie_name` (str), `genre` (list of str), `description` (str), `split` (str, may be empty), `place`
+        (file and line) and the other columns as they stand; and the problems of the rows left out.
+
+    Raises:
+        DataError: if the file cannot be read, or rows are bad and `skip_bad_rows` is off.
+    """
+    source = str(source)
+    aliases = GENRE_MAP | dict(genre_map or {})
+    known = None if genres is None else set(genres)
+    problems = Problems(source)
+    rows: list[dict[str, Any]] = []
+    names: dict[str, str] = {}
+    for record in _records(source, problems):
+        names = names or _find_columns(record, columns, source, require_genre)
+        row = {name: value for name, value in record.values.items() if name not in names.values()}
+        row |= {
+            "movie_name": str(record.values.get(names.get("movie_name", ""), "") or ""),
+            "description": record.values.get(names["description"]),
+            "split": str(row.get("split") or ""),
+            "place": record.place,
+        }
+        try:
+            row["genre"] = parse_genres(record.values.get(names["genre"]), aliases) if "genre" in names else []
+            _check_row(row, known, require_genre)
+        except DataError as error:
+            problems.add(record.place, str(error))
+            continue
+        rows.append(row)
+    if problems.found and not skip_bad_rows:
+        raise DataError(f"{problems.report()}\nmend them, or leave them out with --skip_bad_rows")
+    if not rows:
+        raise DataError(f"{source} has no usable row")
+    try:
+        return Dataset.from_list(rows), problems.found
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"{source}: a column holds values of different types: {_short(str(error), 200)}") from None
+
+
+def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str]:
+    """Genre names of one cell.
+
+    Understands `Action, Comedy`, `Action|Comedy`, `['Action', 'Comedy']`, TMDB's `[{"id": 28, "name": "Action"}]` and
+    real lists of either.
+
+    Raises:
+        DataError: if the cell has another form.
+    """
+    if value is None:
+        return []
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith("["):
+            try:
+                value = json.loads(text)
+            except ValueError:
+                try:
+                    value = ast.literal_eval(text)
+                except (ValueError, SyntaxError, MemoryError, RecursionError):
+                    raise DataError(f"genre {_short(text)} is not a list that can be read") from None
+        else:
+            value = re.split(r"[|;]" if re.search(r"[|;]", text) else ",", text)
+    if not isinstance(value, (list, tuple)):
+        raise DataError(f"genre is a {type(value).__name__}, expected text or a list")
+    names = [item.get("name") if isinstance(item, Mapping) else item for item in value]
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(f"genre {_short(str(value))} holds something other than names")
+    stripped = [name.strip() for name in names if name.strip()]
+    return list(dict.fromkeys(aliases.get(name, name) for name in stripped))
+
+
+def normalise(description: str) -> str:
+    """Description without differences of case, Unicode form, punctuation and white space."""
+    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", description).casefold()))
+
+
+def row_hash(description: str) -> str:
+    """Identity of a description in stored splits: 12 hexadecimal digits."""
+    return hashlib.sha256(normalise(description).encode()).hexdigest()[:12]
+
+
+def genre_matrix(films: Dataset, genres: Sequence[str]) -> np.ndarray:
+    """0/1 matrix (films, genres)."""
+    index = {genre: i for i, genre in enumerate(genres)}
+    matrix = np.zeros((len(films), len(genres)), dtype=np.float32)
+    for row, names in enumerate(films["genre"]):
+        for name in names:
+            matrix[row, index[name]] = 1
+    return matrix
+
+
+def assign_splits(
+    films: Dataset,
+    *,
+    stored: Mapping[str, Sequence[str]] | None = None,
+    fractions: tuple[float, float] = (0.15, 0.15),
+    seed: int = 0,
+) -> Dataset:
+    """Give each film a `split`: a stored one, else its own column, else a grouped stratified draw.
+
+    Args:
+        films: as `read_films` returns them.
+        stored: row hashes of "validation" and "test", as `split_hashes` returns them; all others are for training.
+        fractions: shares of validation and test, where they are drawn. With a `split` column that names no validation
+            rows, they are drawn from its training rows.
+        seed: of the draw.
+
+    Raises:
+        DataError: for an unknown split name, no row to train on, or a genre that no training row has.
+    """
+    hashes = [row_hash(text) for text in films["description"]]
+    names = list(films["split"])
+    for place, name in zip(films["place"], names, strict=True):
+        if name not in ("", *SPLITS):
+            raise DataError(f"{place}: split {name!r} is none of {', '.join(SPLITS)}")
+    if stored is not None:
+        where = {row: name for name in ("validation", "test") for row in stored[name]}
+        names = [where.get(row, "train") for row in hashes]
+    elif not any(names):
+        names = _draw(films, hashes, ["train"] * len(films), "test", fractions[1], seed)
+        names = _draw(films, hashes, names, "validation", fractions[0] / (1 - fractions[1]), seed + 1)
+    else:
+        names = [name or "train" for name in names]
+        if "validation" not in names:
+            names = _draw(films, hashes, names, "validation", fractions[0], seed)
+    films = films.remove_columns("split").add_column("split", names)  # type: ignore[call-arg]
+    trained = {genre for genres, name in zip(films["genre"], names, strict=True) if name == "train" for genre in genres}
+    for place, genres, name in zip(films["place"], films["genre"], names, strict=True):
+        if missing := set(genres) - trained:
+            raise DataError(
+                f"{place}: genre {sorted(missing)[0]!r} stands in the {name} rows only: give it training rows or map it with --genre_map"
+            )
+    return films
+
+
+def _draw(
+    films: Dataset, hashes: Sequence[str], names: Sequence[str], target: str, fraction: float, seed: int
+) -> list[str]:
+    """Move a stratified share of the training rows to `target`, rows of the same description together."""
+    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+
+    groups = sorted({row for row, name in zip(hashes, names, strict=True) if name == "train"})
+    number = {row: i for i, row in enumerate(groups)}
+    genres = sorted({genre for row in films["genre"] for genre in row})
+    labels = np.zeros((len(groups), len(genres)), dtype=int)
+    for row, wanted in zip(hashes, films["genre"], strict=True):
+        if row in number:
+            labels[number[row], [genres.index(genre) for genre in wanted]] = 1
+    if len(groups) < 4:
+        raise DataError(
+            f"{len(groups)} different descriptions are too few to set some aside for {target}: at least 4 are needed"
+        )
+    count = max(1, round(fraction * len(groups)))
+    # Iterative stratification (Sechidis et al. 2011) keeps every genre's share.
+    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=count, random_state=seed)
+    _, drawn = next(splitter.split(labels, labels))
+    chosen = {groups[i] for i in drawn}
+    return [target if row in chosen and name == "train" else name for row, name in zip(hashes, names, strict=True)]
+
+
+def split_hashes(films: Dataset) -> dict[str, list[str]]:
+    """Row hashes of the validation and test rows, to be stored; all others are for training."""
+    result: dict[str, set[str]] = {"validation": set(), "test": set()}
+    for text, name in zip(films["description"], films["split"], strict=True):
+        if name in result:
+            result[name].add(row_hash(text))
+    return {name: sorted(rows) for name, rows in result.items()}
+
+
+def genre_vocabulary(films: Dataset) -> list[str]:
+    """Genres of the training rows in alphabetical order."""
+    return sorted(
+        {
+            genre
+            for genres, name in zip(films["genre"], films["split"], strict=True)
+            if name == "train"
+            for genre in genres
+        }
+    )
+
+
+def file_hash(source: str | Path) -> str | None:
+    """SHA-256 of a file; None for a data set on the Hub."""
+    path = Path(source)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _check_row(row: Mapping[str, Any], known: set[str] | None, require_genre: bool) -> None:
+    description = row["description"]
+    if not isinstance(description, str):
+        raise DataError(f"description is a {type(description).__name__}, expected text")
+    if not normalise(description):
+        raise DataError("description is empty")
+    if len(description) > MAX_CELL_CHARACTERS:
+        raise DataError(f"description has {len(description):,} characters, more than {MAX_CELL_CHARACTERS:,}")
+    if require_genre and not row["genre"]:
+        raise DataError("genre is empty")
+    if known is not None and (unknown := [genre for genre in row["genre"] if genre not in known]):
+        raise DataError(
+            f"unknown genre {unknown[0]!r}: the genres are {', '.join(sorted(known))}; map other spellings with --genre_map"
+        )
+
+
+def _find_columns(record: Record, columns: Columns, source: str, require_genre: bool) -> dict[str, str]:
+    """Name in the file of each column of the contract."""
+    present = {name.strip().lower(): name for name in reversed(record.values)}
+    found = {}
+    for name, aliases in COLUMN_ALIASES.items():
+        asked = getattr(columns, name)
+        if asked is not None and asked not in record.values:
+            raise DataError(f"{source} has no column {asked!r}; it has {_short(', '.join(record.values))}")
+        match = asked or next((present[alias] for alias in aliases if alias in present), None)
+        if match is not None:
+            found[name] = match
+        elif name == "description" or (name == "genre" and require_genre):
+            flag = {"genre": "--genre_column", "description": "--text_column"}[name]
+            raise DataError(
+                f"{source} has no {name} column; it has {_short(', '.join(record.values))}: name it with {flag}"
+            )
+    return found
+
+
+def _records(source: str, problems: Problems) -> Iterator[Record]:
+    """Raw rows of any kind of source."""
+    path = Path(source)
+    if not path.exists():
+        if path.suffix or source.count("/") != 1:
+            raise DataError(f"{source} does not exist")
+        yield from _hub_records(source)
+        return
+    if path.is_dir():
+        raise DataError(f"{source} is a folder, expected a .csv, .parquet, .jsonl or .json file")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror}") from None
+    if not head:
+        raise DataError(f"{source} is empty")
+    if path.suffix == ".parquet":
+        yield from _parquet_records(source)
+    elif head[:2] in (b"\x1f\x8b", b"PK", b"BZ") or head == b"\xfd7zX":
+        raise DataError(f"{source} is compressed: unpack it first")
+    elif head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{source} is UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+    elif path.suffix in (".jsonl", ".json", ".ndjson"):
+        yield from _json_records(path, problems)
+    else:
+        yield from _csv_records(path, problems)
+
+
+def _hub_records(source: str) -> Iterator[Record]:
+    try:
+        loaded = load_dataset(source)
+    except Exception as error:  # the client's many errors all mean that there is no data
+        raise DataError(
+            f"{source} is neither a file nor a data set that the Hub gives: {_short(str(error), 200)}"
+        ) from error
+    parts = loaded if isinstance(loaded, DatasetDict) else {"": loaded}
+    for name, part in parts.items():
+        for number, row in enumerate(part):
+            own = {"split": row.get("split") or (name if len(parts) > 1 else "")}
+            yield Record(f"{source}[{name}]:{number}", row | own)
+
+
+def _parquet_records(source: str) -> Iterator[Record]:
+    try:
+        table = Dataset.from_parquet(source, keep_in_memory=True)
+    except Exception as error:  # pyarrow and datasets raise a dozen kinds
+        raise DataError(f"{source} is no Parquet file that can be read: {_short(str(error), 200)}") from error
+    for number, row in enumerate(table):
+        yield Record(f"{source}:row {number}", row)
+
+
+def _json_records(path: Path, problems: Problems) -> Iterator[Record]:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if number == 1 and line.lstrip().startswith("["):
+                raise DataError(f"{path}:1: this is one JSON list; write one object a line (JSON Lines)") from None
+            problems.add(f"{path}:{number}", f"not JSON: {error}")
+            continue
+        if not isinstance(values, dict):
+            problems.add(f"{path}:{number}", f"a {type(values).__name__}, expected an object")
+            continue
+        yield Record(f"{path}:{number}", values)
+
+
+def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    lines = _lines(path)
+    first = next(lines)
+    delimiter = max(DELIMITERS, key=first.count)
+    reader = csv.reader(_chain(first, lines), delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        header = next(reader)
+        _check_header(header, path)
+        start = reader.line_num + 1
+        for values in reader:
+            place = f"{path}:{start}"
+            start = reader.line_num + 1
+            if not values:
+                continue
+            if len(values) != len(header):
+                problems.add(place, f"{len(values)} fields, expected {len(header)} as in the header")
+                continue
+            yield Record(place, dict(zip(header, values, strict=True)))
+    except csv.Error as error:
+        message = str(error)
+        if "unexpected end of data" in message:
+            message = "a quote that is opened here is never closed"
+        elif "field larger" in message:
+            message = f"a cell has more than {MAX_CELL_CHARACTERS:,} characters: is a quote left open?"
+        raise DataError(f"{path}:{start}: {message}") from None
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    if len(header) > MAX_COLUMNS:
+        raise DataError(f"{path}:1: {len(header):,} columns, more than {MAX_COLUMNS:,}")
+    doubled = [name for name, count in Counter(header).items() if count > 1 and name]
+    if doubled:
+        raise DataError(f"{path}:1: column {doubled[0]!r} stands more than once in the header")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines of a UTF-8 file with their ends; a bounded length guards against files that are one endless line."""
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            while line := file.readline(MAX_COLUMNS * MAX_CELL_CHARACTERS):
+                number += 1
+                if "\0" in line:
+                    raise DataError(f"{path}:{number}: a NUL character: this is not a text file, or it is damaged")
+                yield line
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise DataError(
+            f"{path}: near line {number + 1}: byte 0x{byte:02x} is not UTF-8: save the file as UTF-8 (iconv -f LATIN1 -t UTF-8, if it is Latin-1)"
+        ) from None
+
+
+def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _short(text: str, limit: int = 80) -> str:
+    """Repr of a text cut to a bearable length."""
+    return repr(text if len(text) <= limit else f"{text[:limit]}...")

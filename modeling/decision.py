@@ -1,0 +1,109 @@
+"""From probabilities to genres: thresholds, tuned on films the model was not trained on."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .metrics import macro_f1, micro_f1, samples_f1, subset_accuracy
+from .prediction_movie_genre import choose
+
+OBJECTIVES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "micro_f1": micro_f1,
+    "macro_f1": macro_f1,
+    "samples_f1": samples_f1,
+    "subset_accuracy": subset_accuracy,
+}
+DEFAULT_OBJECTIVE = "micro_f1"
+GRID = np.linspace(0.02, 0.98, 49)
+# A genre of n films keeps n / (n + s) of its own threshold's distance from the global one; infinity means one threshold
+# for all. Which s is decided by cross-fitting.
+SHRINKAGE = (20.0, 100.0, 500.0, np.inf)
+FOLDS = 5
+
+
+def tune_thresholds(
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    objective: str = DEFAULT_OBJECTIVE,
+    *,
+    min_genres: int = 1,
+    seed: int = 0,
+) -> np.ndarray:
+    """Thresholds that serve an objective on new films.
+
+    One global threshold is found first, then one a genre by coordinate ascent, shrunk towards the global one the rarer
+    the genre is. How strongly is decided by five-fold cross-fitting over the rows given.
+
+    Args:
+        truth: (films, genres) of 0 and 1.
+        probabilities: (films, genres), of films that the model was not trained on.
+        objective: a key of `OBJECTIVES`.
+        min_genres: genres that every film gets at least.
+        seed: of the folds.
+
+    Returns:
+        (genres,) thresholds.
+
+    Raises:
+        ValueError: for an unknown objective or fewer films than folds.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective={objective!r} is not known; choose from {', '.join(OBJECTIVES)}")
+    if len(truth) < FOLDS:
+        raise ValueError(f"{len(truth)} films are too few to tune thresholds on: at least {FOLDS} are needed")
+    score = OBJECTIVES[objective]
+    folds = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
+    chosen = [np.zeros(truth.shape, dtype=bool) for _ in SHRINKAGE]
+    for fold in range(FOLDS):
+        fit, held = folds != fold, folds == fold
+        common, own = _fit(truth[fit], probabilities[fit], score, min_genres)
+        for candidate, strength in zip(chosen, SHRINKAGE, strict=True):
+            candidate[held] = choose(probabilities[held], _shrink(common, own, truth[fit], strength), min_genres)
+    best = int(np.argmax([score(truth, candidate) for candidate in chosen]))
+    common, own = _fit(truth, probabilities, score, min_genres)
+    return _shrink(common, own, truth, SHRINKAGE[best])
+
+
+def tune_profiles(
+    truth: np.ndarray, probabilities: np.ndarray, *, min_genres: int = 1, seed: int = 0
+) -> dict[str, list[float]]:
+    """Thresholds for every objective, to be kept in the model's configuration under its name."""
+    return {
+        objective: [
+            round(float(value), 4)
+            for value in tune_thresholds(truth, probabilities, objective, min_genres=min_genres, seed=seed)
+        ]
+        for objective in OBJECTIVES
+    }
+
+
+def best_global_threshold(
+    truth: np.ndarray, probabilities: np.ndarray, score: Callable = micro_f1, min_genres: int = 1
+) -> float:
+    """The one threshold of the grid that serves `score` best."""
+    genres = truth.shape[1]
+    return float(max(GRID, key=lambda value: score(truth, choose(probabilities, np.full(genres, value), min_genres))))
+
+
+def _fit(truth: np.ndarray, probabilities: np.ndarray, score: Callable, min_genres: int) -> tuple[float, np.ndarray]:
+    """Best global threshold, and best one a genre by coordinate ascent from there."""
+    common = best_global_threshold(truth, probabilities, score, min_genres)
+    own = np.full(truth.shape[1], common)
+    for _ in range(2):  # a third round changes nothing worth its time
+        for genre in range(truth.shape[1]):
+            candidates = []
+            for value in GRID:
+                trial = own.copy()
+                trial[genre] = value
+                # Of equal scores the value nearest the global threshold wins.
+                candidates.append((score(truth, choose(probabilities, trial, min_genres)), -abs(value - common), value))
+            own[genre] = max(candidates)[2]
+    return common, own
+
+
+def _shrink(common: float, own: np.ndarray, truth: np.ndarray, strength: float) -> np.ndarray:
+    """Own thresholds drawn towards the global one, the rarer the genre the more."""
+    if np.isinf(strength):
+        return np.full(len(own), common)
+    films = truth.sum(axis=0)
+    return common + films / (films + strength) * (own - common)

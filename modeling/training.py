@@ -1,0 +1,626 @@
+"""From a file of films to a folder that `from_pretrained` loads.
+
+The work itself is Hugging Face's Trainer's; this module brings the arguments, the batches, the losses, the choice of the
+best epoch by F1, and what is left behind: weights, tokenizer, thresholds, figures and curves.
+"""
+
+import importlib.metadata
+import json
+import logging
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, disable_progress_bars
+from rich.console import Console
+from rich.table import Table
+from torch.nn import functional as F
+from transformers import (
+    AutoConfig,
+    BertTokenizer,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    HfArgumentParser,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from . import MovieGenreConfig, MovieGenreModel
+from .data import Columns, assign_splits, file_hash, genre_matrix, genre_vocabulary, read_films, split_hashes
+from .decision import DEFAULT_OBJECTIVE, best_global_threshold, tune_profiles
+from .metrics import scores
+from .multilabel_metric import MultilabelMetric
+from .prediction_movie_genre import choose
+from .tokenization import load_tokenizer, train_tokenizer
+
+logger = logging.getLogger(__name__)
+
+CURVE_ROWS = 1000  # training films that the curve of training F1 is measured on
+SCORE_BATCH = 64
+
+
+@dataclass
+class DataArguments:
+    """Where the films come from."""
+
+    train_file: str = field(
+        default="data/movies.csv",
+        metadata={"help": "films: a .csv, .parquet or .jsonl file, or the id of a data set on the Hub"},
+    )
+    text_column: str | None = field(
+        default=None, metadata={"help": "column of the descriptions; the usual names are found by themselves"}
+    )
+    genre_column: str | None = field(default=None, metadata={"help": "column of the genres"})
+    title_column: str | None = field(default=None, metadata={"help": "column of the titles"})
+    genre_map: str | None = field(
+        default=None, metadata={"help": 'other spellings of genres, as JSON: \'{"Sci-Fi": "Science Fiction"}\''}
+    )
+    skip_bad_rows: bool = field(
+        default=False, metadata={"help": "leave bad rows out and count them, instead of stopping"}
+    )
+    split_file: str | None = field(
+        default=None, metadata={"help": "split.json of an earlier run, to train on the same rows"}
+    )
+    split_seed: int = field(default=0, metadata={"help": "seed of the split, where neither file nor column gives one"})
+    fit_all: bool = field(
+        default=False,
+        metadata={
+            "help": "train on all rows for num_train_epochs, with nothing kept aside: for the model that ships. Needs decision_from"
+        },
+    )
+    decision_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder of a model of the same genres whose thresholds are taken over: the twin that kept rows aside"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Reject contradictions."""
+        if self.fit_all != (self.decision_from is not None):
+            raise ValueError("fit_all and decision_from go together: thresholds need films that were not trained on")
+
+
+@dataclass
+class ModelArguments:
+    """The network; what is not given keeps the default of MovieGenreConfig, or of the model that `init_from` names."""
+
+    init_from: str | None = field(
+        default=None, metadata={"help": "folder or Hub repository of a movie genre model to go on from"}
+    )
+    tokenizer: str | None = field(
+        default=None,
+        metadata={"help": "folder or Hub repository of a WordPiece tokenizer; the standard 30,522 entries by default"},
+    )
+    train_tokenizer: bool = field(
+        default=False, metadata={"help": "learn the word pieces from the training descriptions instead"}
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "width of the encoder"})
+    num_hidden_layers: int | None = field(default=None, metadata={"help": "encoder layers"})
+    num_attention_heads: int | None = field(default=None, metadata={"help": "attention heads a layer"})
+    head_dim: int | None = field(default=None, metadata={"help": "width of one head"})
+    intermediate_size: int | None = field(default=None, metadata={"help": "width of the feed-forward block"})
+    hidden_act: str | None = field(default=None, metadata={"help": "gelu, relu or silu"})
+    norm_placement: str | None = field(
+        default=None, metadata={"help": "layer normalisation behind each block (post) or before it (pre)"}
+    )
+    position_embedding_type: str | None = field(default=None, metadata={"help": "learned or sinusoidal"})
+    max_position_embeddings: int | None = field(default=None, metadata={"help": "longest input in tokens"})
+    hidden_dropout_prob: float | None = field(default=None, metadata={"help": "dropout in the encoder"})
+    attention_probs_dropout_prob: float | None = field(
+        default=None, metadata={"help": "dropout on attention probabilities"}
+    )
+    classifier_dropout: float | None = field(default=None, metadata={"help": "dropout before each dense layer"})
+    classifier_hidden_size: int | None = field(default=None, metadata={"help": "width of the dense layers"})
+    dropout_samples: int | None = field(default=None, metadata={"help": "dropout masks averaged in training"})
+    mc_dropout_scope: str | None = field(
+        default=None, metadata={"help": "Monte-Carlo dropout in the classifier (head) or everywhere (encoder)"}
+    )
+    min_genres: int | None = field(default=None, metadata={"help": "genres that every film is given at least"})
+
+    def config_values(self) -> dict[str, Any]:
+        """What was given for the network's configuration."""
+        own = {"init_from", "tokenizer", "train_tokenizer"}
+        return {
+            f.name: value for f in fields(self) if f.name not in own and (value := getattr(self, f.name)) is not None
+        }
+
+
+@dataclass
+class MovieGenreTrainingArguments(TrainingArguments):
+    """Hugging Face's TrainingArguments with this project's defaults and a few of its own."""
+
+    output_dir: str = field(
+        default="runs/movies", metadata={"help": "folder for the finished model, its figures and its checkpoints"}
+    )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "start anew in a folder that holds an earlier run"}
+    )
+    num_train_epochs: float = field(default=12.0, metadata={"help": "times every training film is read"})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "films a training step, on each device"})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "films a scoring step"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "highest learning rate of AdamW"})
+    warmup_steps: float = field(default=0.06, metadata={"help": "steps, or share of all steps, until it is reached"})
+    weight_decay: float = field(default=0.01, metadata={"help": "decoupled weight decay of AdamW"})
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "group_by_length makes batches of similar length"}
+    )
+    eval_strategy: str = field(default="epoch", metadata={"help": "when to score the validation rows"})
+    save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint"})
+    logging_strategy: str = field(default="epoch", metadata={"help": "when to log the training loss"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept: the best and the newest"})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "finish with the epoch that has the best F1"})
+    metric_for_best_model: str | None = field(
+        default="eval_validation_micro_f1", metadata={"help": "what the best epoch is best in"}
+    )
+    greater_is_better: bool | None = field(default=True, metadata={"help": "whether more of that is better"})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide a loss that is not a number"})
+    dataloader_pin_memory: bool = field(
+        default=torch.cuda.is_available(), metadata={"help": "pin batches in memory, for a GPU"}
+    )
+    hub_strategy: str = field(default="end", metadata={"help": "when to push, with push_to_hub"})
+    loss: str = field(default="bce", metadata={"help": "bce, or focal (Lin et al. 2017)"})
+    focal_gamma: float = field(default=2.0, metadata={"help": "exponent of the focal loss"})
+    token_dropout: float = field(
+        default=0.0, metadata={"help": "share of a description's word pieces left out, anew each time it is read"}
+    )
+    early_stopping_patience: int = field(
+        default=4, metadata={"help": "epochs without a better F1 after which training stops; 0 never stops early"}
+    )
+    weights_dtype: str = field(
+        default="float32",
+        metadata={"help": "float32 or float16, of the stored weights; computing is always in float32"},
+    )
+
+    def __post_init__(self) -> None:
+        """Reject values out of range, then let Hugging Face check its own."""
+        if self.loss not in ("bce", "focal"):
+            raise ValueError(f"loss={self.loss!r} is not known; choose bce or focal")
+        if not 0 <= self.token_dropout < 1:
+            raise ValueError(f"token_dropout={self.token_dropout} must lie in [0, 1)")
+        if self.weights_dtype not in ("float32", "float16"):
+            raise ValueError(f"weights_dtype={self.weights_dtype!r} is not known; choose float32 or float16")
+        super().__post_init__()
+
+
+def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments, MovieGenreTrainingArguments]:
+    """Arguments of a command line: an optional YAML file first, then flags, which win over it.
+
+    Raises:
+        ValueError: for contradictory values, or a key of the file that is no flag.
+    """
+    parser = HfArgumentParser(
+        (DataArguments, ModelArguments, MovieGenreTrainingArguments),  # type: ignore[arg-type]
+        description="Train a movie genre model. The first argument may be a YAML file of the flags below (see configs/); flags win over it.",
+    )
+    argv = list(argv)
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        import yaml
+
+        path = Path(argv.pop(0))
+        if not path.is_file():
+            raise ValueError(
+                f"{path} does not exist; configs/ has {', '.join(sorted(p.name for p in Path('configs').glob('*.yaml')))}"
+            )
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        flags = {action.dest for action in parser._actions}
+        if unknown := sorted(set(values) - flags):
+            raise ValueError(f"{path}: {unknown[0]!r} is not a flag of train.py; see train.py --help")
+        # As words of the command line, so that types are checked by the same parser; later words win.
+        words = [word for key, value in values.items() if value is not None for word in (f"--{key}", str(value))]
+        argv = [*words, *argv]
+    data, model, training = parser.parse_args_into_dataclasses(argv)
+    return data, model, training
+
+
+class TokenDropout(torch.utils.data.Dataset):
+    """Training films with some word pieces left out, different ones each time a film is read.
+
+    The special tokens and at least one word piece stay.
+    """
+
+    def __init__(self, films: Dataset, rate: float) -> None:
+        self.films, self.rate = films, rate
+
+    def __len__(self) -> int:
+        """Films."""
+        return len(self.films)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One film's `input_ids` and `labels`."""
+        film = self.films[index]
+        ids = film["input_ids"]
+        keep = torch.rand(len(ids)) >= self.rate
+        keep[[0, -1]] = True
+        if len(ids) > 2 and not keep[1:-1].any():
+            keep[1 + int(torch.randint(len(ids) - 2, ()))] = True
+        return film | {"input_ids": [token for token, stays in zip(ids, keep.tolist(), strict=True) if stays]}
+
+
+@dataclass
+class Collator:
+    """Pads a batch on the right to its own longest text."""
+
+    pad_token_id: int
+
+    def __call__(self, films: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask` (batch, seq), `labels` (batch, genres)."""
+        ids = [torch.tensor(film["input_ids"]) for film in films]
+        lengths = torch.tensor([len(row) for row in ids])
+        input_ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id)
+        attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "labels": torch.tensor([film["labels"] for film in films]),
+        }
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """Stops after some epochs without a better validation score; the scores of training films are none of its business."""
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Count, if these are the metrics that the best epoch is chosen by."""
+        if args.metric_for_best_model in metrics:
+            super().on_evaluate(args, state, control, metrics, **kwargs)
+
+
+@dataclass
+class Loss:
+    """Mean loss over films and genres: binary cross-entropy, or focal loss (Lin et al. 2017, equation 4)."""
+
+    kind: str
+    gamma: float
+
+    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Scalar loss of `outputs.logits` (batch, genres) against `labels` of 0 and 1."""
+        logits = outputs["logits"]
+        loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+        if self.kind == "focal":
+            loss = loss * (1 - torch.exp(-loss)) ** self.gamma  # exp(-loss) is the probability of the right answer
+        return loss.mean()
+
+
+class Measure:
+    """The Trainer's metrics: all scores, at the threshold that serves micro-F1 best on the films at hand."""
+
+    def __init__(self, min_genres: int) -> None:
+        self.min_genres = min_genres
+        self.metric = MultilabelMetric()
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Scores of (films, genres) logits."""
+        probabilities, truth = sigmoid(np.asarray(prediction.predictions)), np.asarray(prediction.label_ids)
+        threshold = best_global_threshold(truth, probabilities, min_genres=self.min_genres)
+        chosen = choose(probabilities, np.full(truth.shape[1], threshold), self.min_genres)
+        values = self.metric.compute(
+            predictions=chosen.astype(int), references=truth.astype(int), probabilities=probabilities
+        )
+        return {**(values or {}), "threshold": threshold}
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logistic function, in float64 and without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * logits.astype(float)))
+
+
+def build_model(
+    arguments: ModelArguments, genres: list[str], vocabulary_size: int, pad_token_id: int
+) -> MovieGenreModel:
+    """A new network, or the one that `init_from` names, with its last layer rebuilt where the genres differ.
+
+    Raises:
+        ValueError: if `init_from` is no movie genre model, or has other sizes than asked for.
+    """
+    labels = dict(enumerate(genres))
+    if arguments.init_from is None:
+        config = MovieGenreConfig(
+            vocab_size=vocabulary_size, pad_token_id=pad_token_id, id2label=labels, **arguments.config_values()
+        )
+        return MovieGenreModel(config)
+    kind = AutoConfig.from_pretrained(arguments.init_from).model_type
+    if kind != MovieGenreConfig.model_type:
+        raise ValueError(
+            f"init_from={arguments.init_from!r} is a {kind!r} model, expected {MovieGenreConfig.model_type!r}"
+        )
+    source = MovieGenreModel.from_pretrained(arguments.init_from)
+    config = MovieGenreConfig.from_dict(
+        source.config.to_dict()
+        | {"id2label": labels, "threshold_profiles": {}, "default_profile": None}
+        | arguments.config_values()
+    )
+    model = MovieGenreModel(config)
+    state, wanted = source.state_dict(), model.state_dict()
+    head = {"classifier.output.weight", "classifier.output.bias", "logit_scale", "logit_bias"}
+    for name in wanted.keys() | state.keys():
+        if name not in head and (name not in wanted or name not in state or wanted[name].shape != state[name].shape):
+            raise ValueError(
+                f"{name} of init_from={arguments.init_from!r} does not fit the sizes asked for: leave them out to keep its own"
+            )
+    model.load_state_dict({name: value for name, value in state.items() if name not in head}, strict=False)
+    shared = [genre for genre in genres if genre in source.config.genres]
+    new, old = [genres.index(genre) for genre in shared], [source.config.genres.index(genre) for genre in shared]
+    with torch.no_grad():
+        for parameter in ("weight", "bias"):
+            getattr(model.classifier.output, parameter)[new] = getattr(source.classifier.output, parameter)[old]
+    if source.config.genres != genres:
+        fresh = [genre for genre in genres if genre not in shared]
+        logger.warning(
+            "the last layer is rebuilt for %d genres: %d keep their weights, %d start anew (%s)",
+            len(genres),
+            len(shared),
+            len(fresh),
+            ", ".join(fresh) or "none",
+        )
+    return model
+
+
+def encode_films(films: Dataset, tokenizer: BertTokenizer, genres: Sequence[str], max_length: int) -> Dataset:
+    """`input_ids`, `labels` and `length` of each film."""
+    ids = tokenizer(list(films["description"]), truncation=True, max_length=max_length, return_attention_mask=False)[
+        "input_ids"
+    ]
+    return Dataset.from_dict(
+        {"input_ids": ids, "labels": genre_matrix(films, genres).tolist(), "length": [len(row) for row in ids]}
+    )
+
+
+def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTrainingArguments) -> Path:
+    """Train, choose the best epoch, tune thresholds, and write all of it to `output_dir`, which is returned.
+
+    Raises:
+        DataError: if the films cannot be used.
+        ValueError: for arguments that contradict each other or the folder's contents.
+    """
+    started = time.time()
+    disable_progress_bars()  # the Trainer's bar is the one worth watching
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    output = Path(arguments.output_dir)
+    resume = _resume_from(arguments, output)
+    set_seed(arguments.seed)
+
+    columns = Columns(data.title_column, data.genre_column, data.text_column)
+    films, problems = read_films(
+        data.train_file, columns=columns, genre_map=json.loads(data.genre_map or "{}"), skip_bad_rows=data.skip_bad_rows
+    )
+    if problems:
+        logger.warning("%d bad rows left out, the first: %s", len(problems), problems[0])
+    if data.fit_all:
+        films = films.remove_columns("split").add_column("split", ["train"] * len(films))  # type: ignore[call-arg]
+    else:
+        stored = json.loads(Path(data.split_file).read_text()) if data.split_file else None
+        films = assign_splits(films, stored=stored, seed=data.split_seed)
+    parts = {
+        name: films.filter(lambda split, name=name: split == name, input_columns="split")
+        for name in ("train", "validation")
+    }
+    genres = genre_vocabulary(films)
+
+    max_length = network.max_position_embeddings or MovieGenreConfig().max_position_embeddings
+    if network.init_from is not None:
+        max_length = (
+            network.max_position_embeddings or AutoConfig.from_pretrained(network.init_from).max_position_embeddings
+        )
+    if network.train_tokenizer:
+        tokenizer = train_tokenizer(parts["train"]["description"], max_length)
+        logger.info(
+            "learned a tokenizer of %s word pieces from %s descriptions",
+            f"{len(tokenizer):,}",
+            f"{len(parts['train']):,}",
+        )
+    else:
+        tokenizer = load_tokenizer(network.tokenizer or network.init_from, max_length)
+    model = build_model(network, genres, len(tokenizer), tokenizer.pad_token_id)
+    encoded = {name: encode_films(part, tokenizer, genres, max_length) for name, part in parts.items()}
+    if network.init_from is None:
+        _start_at_priors(model, genre_matrix(parts["train"], genres))
+    logger.info(
+        "%s films to train on, %s to validate; %d genres; %s parameters",
+        f"{len(parts['train']):,}",
+        f"{len(parts['validation']):,}",
+        len(genres),
+        f"{model.num_parameters():,}",
+    )
+
+    scored = {
+        "validation": encoded["validation"],
+        "train": encoded["train"].shuffle(seed=0).select(range(min(CURVE_ROWS, len(parts["train"])))),
+    }
+    if data.fit_all:
+        del scored["validation"]
+        arguments.load_best_model_at_end = False
+    patience = arguments.early_stopping_patience
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=TokenDropout(encoded["train"], arguments.token_dropout)
+        if arguments.token_dropout
+        else encoded["train"],  # type: ignore[arg-type]
+        eval_dataset=scored,  # type: ignore[arg-type]
+        data_collator=Collator(tokenizer.pad_token_id),
+        processing_class=tokenizer,
+        compute_loss_func=Loss(arguments.loss, arguments.focal_gamma),
+        compute_metrics=Measure(model.config.min_genres),
+        callbacks=[EarlyStopping(patience)] if patience and not data.fit_all else [],
+    )
+    trainer.train(resume_from_checkpoint=resume)
+
+    probabilities = {
+        name: sigmoid(np.asarray(trainer.predict(encoded[name]).predictions)) for name in parts if len(parts[name])
+    }
+    truth = {name: genre_matrix(part, genres) for name, part in parts.items()}
+    if not trainer.is_world_process_zero():
+        return output
+    if data.decision_from is not None:
+        twin = AutoConfig.from_pretrained(data.decision_from)
+        if twin.genres != genres:
+            raise ValueError(f"decision_from={data.decision_from!r} has other genres than {data.train_file}")
+        model.config.threshold_profiles = twin.threshold_profiles
+        model.config.default_profile = twin.default_profile
+    else:
+        model.config.threshold_profiles = tune_profiles(
+            truth["validation"], probabilities["validation"], min_genres=model.config.min_genres
+        )
+        model.config.default_profile = DEFAULT_OBJECTIVE
+    thresholds = np.array((model.config.threshold_profiles or {})[model.config.default_profile or DEFAULT_OBJECTIVE])
+    results = {
+        name: scores(truth[name], choose(p, thresholds, model.config.min_genres), p)
+        for name, p in probabilities.items()
+    }
+
+    save_model(model, tokenizer, output, arguments.weights_dtype)
+    if not data.fit_all:
+        _write_json(
+            output / "split.json",
+            {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file), **split_hashes(films)},
+        )
+    record = {
+        "command": " ".join(["train.py", *sys.argv[1:]]),
+        "data": {
+            "source": Path(data.train_file).name,
+            "sha256": file_hash(data.train_file),
+            "films": {name: len(part) for name, part in parts.items()},
+        },
+        "arguments": _given(data) | _given(network) | _given(arguments),
+        "seed": arguments.seed,
+        "parameters": model.num_parameters(),
+        "epochs": trainer.state.epoch,
+        "best_epoch": _best_epoch(trainer),
+        "results": results,
+        "seconds": round(time.time() - started, 1),
+        "versions": versions(),
+        "history": trainer.state.log_history,
+    }
+    _write_json(output / "training.json", record)
+    plot_curves(trainer.state.log_history, output / "curves.png")
+    show_results(results)
+    Console().print(f"model in {output}, curves in {output / 'curves.png'}, {record['seconds']:.0f} s")
+    return output
+
+
+def save_model(model: MovieGenreModel, tokenizer: BertTokenizer, folder: Path, weights_dtype: str = "float32") -> None:
+    """Write weights (safetensors), configuration, the code files and the tokenizer.
+
+    Weights may be stored in 16 bits; the configuration keeps saying float32, so that loading computes in float32. The
+    calibration is small and stays in 32 bits.
+    """
+    state = model.state_dict()
+    if weights_dtype == "float16":
+        state = {name: value if name.startswith("logit_") else value.half() for name, value in state.items()}
+    model.save_pretrained(folder, state_dict=state)
+    tokenizer.save_pretrained(folder)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a figure depends on, and the machine's kind."""
+    names = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy", "scikit-learn")
+    return {name: importlib.metadata.version(name) for name in names} | {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def show_results(results: dict[str, dict[str, float]]) -> None:
+    """Print a table of scores, a column a split."""
+    table = Table("", *results)
+    for name in next(iter(results.values())):
+        table.add_row(name.replace("_", " "), *(f"{values[name]:.3f}" for values in results.values()))
+    Console().print(table)
+
+
+def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
+    """Loss and micro-F1 by epoch, for training and validation films."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axis, measure, title in zip(
+        axes, ("loss", "micro_f1"), ("loss", "micro-F1 at the best threshold"), strict=True
+    ):
+        for part in ("train", "validation"):
+            points = [
+                (entry["epoch"], entry[f"eval_{part}_{measure}"])
+                for entry in history
+                if f"eval_{part}_{measure}" in entry
+            ]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="o", label=part)
+        axis.set(title=title, xlabel="epoch")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _start_at_priors(model: MovieGenreModel, truth: np.ndarray) -> None:
+    """Let a fresh last layer start at the genres' frequencies."""
+    frequency = truth.mean(axis=0).clip(1e-3, 1 - 1e-3)
+    with torch.no_grad():
+        model.classifier.output.bias.copy_(torch.as_tensor(np.log(frequency / (1 - frequency))))
+
+
+def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> str | None:
+    """Checkpoint to go on from; None to start anew.
+
+    Raises:
+        ValueError: if there is none although one was asked for, or an earlier run would be overwritten.
+    """
+    last = get_last_checkpoint(str(output)) if output.is_dir() else None
+    asked = arguments.resume_from_checkpoint
+    if asked in (None, "false", "False"):
+        if last is not None and not arguments.overwrite_output_dir:
+            raise ValueError(
+                f"{output} holds checkpoints of an earlier run: --resume_from_checkpoint true goes on with it, --overwrite_output_dir true starts anew"
+            )
+        return None
+    if asked in ("true", "True", "last"):
+        if last is None:
+            raise ValueError(f"{output} holds no checkpoint to resume from")
+        return last
+    return asked
+
+
+def _best_epoch(trainer: Trainer) -> float | None:
+    """Epoch of the best validation score."""
+    name = trainer.args.metric_for_best_model
+    scored = [entry for entry in trainer.state.log_history if name in entry]
+    return max(scored, key=lambda entry: entry[name])["epoch"] if scored else None
+
+
+def _given(arguments: Any) -> dict[str, Any]:
+    """Arguments that differ from their defaults; never a token."""
+    values = {}
+    for f in fields(arguments):
+        value = getattr(arguments, f.name)
+        default = f.default_factory() if callable(f.default_factory) else f.default
+        if (
+            f.init
+            and "token" not in f.name.split("_")[-1:]
+            and value != default
+            and isinstance(value, (str, int, float, bool))
+        ):
+            values[f.name] = value
+    return values
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,30 @@
+"""Train a movie genre model.
+
+One process, on the project's own films, no further word needed:
+
+    accelerate launch train.py
+
+The real thing, with a file of settings (configs/) and your own CSV of descriptions and genres:
+
+    accelerate launch train.py configs/scratch.yaml --train_file films.csv --output_dir runs/films
+
+Several processes, several machines or a GPU: the same line behind `accelerate config`. `python train.py --help` lists every flag.
+"""
+
+import sys
+
+
+def main() -> int:
+    """Train; 2 for a mistake in arguments or data, told in one sentence."""
+    from modeling.training import parse_arguments, train
+
+    try:
+        train(*parse_arguments(sys.argv[1:]))
+    except ValueError as error:  # DataError too
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
