@@ -8,7 +8,8 @@ The real thing, with a file of settings (configs/) and your own CSV of descripti
 
     accelerate launch train.py configs/scratch.yaml --train_file films.csv --output_dir runs/films
 
-Several processes, several machines or a GPU: the same line behind `accelerate config`. `python train.py --help` lists every flag.
+Several processes, several machines or a GPU: the same line behind `accelerate config`.
+`python train.py --help` lists every flag.
 """
 
 import sys

@@ -152,10 +152,12 @@ class Row(NamedTuple):
 
     @property
     def genres(self) -> list[str]:
+        """Names in the order given."""
         return [genre.strip() for genre in self.fields["genre"].split(",")]
 
     @property
     def words(self) -> list[str]:
+        """Words of the description."""
         return words_of(self.fields["description"])
 
 
@@ -203,7 +205,8 @@ def check_row(row: Row, *, draft: bool) -> Iterator[str]:
         yield f"split {row.fields['split']!r} is none of {sorted(SPLITS)}"
     words = row.words
     if len(words) not in WORDS_PER_DESCRIPTION:
-        yield f"description has {len(words)} words, expected {WORDS_PER_DESCRIPTION.start} to {WORDS_PER_DESCRIPTION.stop - 1}"
+        bounds = f"{WORDS_PER_DESCRIPTION.start} to {WORDS_PER_DESCRIPTION.stop - 1}"
+        yield f"description has {len(words)} words, expected {bounds}"
     named = set(words) & set().union(*(GENRE_WORDS.get(genre, set()) for genre in row.genres))
     if "Science Fiction" in row.genres and "science fiction" in " ".join(words):
         named.add("science fiction")

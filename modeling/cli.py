@@ -95,7 +95,8 @@ def _load(model: str, revision: str | None) -> "MovieGenreModel":
         return MovieGenreModel.from_pretrained(model, revision=revision or "main")
     except OSError as error:
         raise ValueError(
-            f"no model in {model!r}: it is neither a folder with config.json nor a repository that the Hub gives ({str(error).splitlines()[0]})"
+            f"no model in {model!r}: neither a folder with config.json nor a repository that the Hub gives "
+            f"({str(error).splitlines()[0]})"
         ) from None
 
 

@@ -1,6 +1,6 @@
 """Configuration of the movie genre encoder."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -46,7 +46,8 @@ class MovieGenreConfig(PreTrainedConfig):
         classifier_dropout: dropout before each of the classifier's three dense layers.
         classifier_hidden_size: width of the classifier's first two dense layers; `hidden_size` unless given.
         dropout_samples: dropout masks whose logits the classifier averages in training.
-        mc_dropout_scope: what Monte-Carlo dropout draws masks for: the classifier ("head") or the encoder too ("encoder").
+        mc_dropout_scope: what Monte-Carlo dropout draws masks for: the classifier ("head"), or the encoder too
+            ("encoder").
         initializer_range: standard deviation of the normal initialisation.
         layer_norm_eps: epsilon of the layer normalisations.
         pad_token_id: token that fills batches.
@@ -56,12 +57,13 @@ class MovieGenreConfig(PreTrainedConfig):
         format_version: version of the checkpoint's layout.
 
     Raises:
-        StrictDataclassError: (a ValueError or TypeError inside) for a field that has the wrong type or does not fit the others.
+        StrictDataclassError: (a ValueError or TypeError inside) for a field that has the wrong type or does not fit
+            the others.
         TypeError: for an unknown field.
     """
 
     model_type = "movie_genre"
-    keys_to_ignore_at_inference = ["pooling_weights", "pooled_output", "hidden_states"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["pooling_weights", "pooled_output", "hidden_states"]
 
     vocab_size: int = 30522
     hidden_size: int = 256
@@ -103,14 +105,14 @@ class MovieGenreConfig(PreTrainedConfig):
         if self.threshold_profiles is None:
             self.threshold_profiles = {}
         super().__post_init__(**kwargs)
-        if self.id2label is not None:
-            self.label2id = {label: index for index, label in self.id2label.items()}
+        labels = {int(index): label for index, label in (self.id2label or {}).items()}
+        self.id2label = dict(sorted(labels.items()))
+        self.label2id = {label: index for index, label in self.id2label.items()}
 
     @property
     def genres(self) -> list[str]:
         """Genre names in the order of the logits."""
-        assert self.id2label is not None
-        return [self.id2label[index] for index in range(len(self.id2label))]
+        return list((self.id2label or {}).values())
 
     def validate_sizes(self) -> None:
         """Sizes are positive and fit each other."""
@@ -128,7 +130,8 @@ class MovieGenreConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.head_dim is None:
             raise ValueError(
-                f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}: change one or set head_dim"
+                f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}: "
+                "change one or set head_dim"
             )
         if self.head_dim < 1:
             raise ValueError(f"head_dim={self.head_dim} must be at least 1")
@@ -136,7 +139,7 @@ class MovieGenreConfig(PreTrainedConfig):
             raise ValueError(f"hidden_size={self.hidden_size} must be even for position_embedding_type='sinusoidal'")
         if self.max_position_embeddings < 3:
             raise ValueError(
-                f"max_position_embeddings={self.max_position_embeddings} leaves no room for a word: it must be at least 3"
+                f"max_position_embeddings={self.max_position_embeddings} must be at least 3, to leave room for a word"
             )
         if not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(
@@ -171,7 +174,8 @@ class MovieGenreConfig(PreTrainedConfig):
                 raise ValueError(f"threshold_profiles[{name!r}]={values} must lie in [0, 1]")
         if self.default_profile is not None and self.default_profile not in (self.threshold_profiles or {}):
             raise ValueError(
-                f"default_profile={self.default_profile!r} is not one of threshold_profiles={sorted(self.threshold_profiles or {})}"
+                f"default_profile={self.default_profile!r} is not one of the threshold_profiles "
+                f"{sorted(self.threshold_profiles or {})}"
             )
         if self.format_version != 1:
             raise ValueError(

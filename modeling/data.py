@@ -97,8 +97,8 @@ def read_films(
         require_genre: whether each row must have a genre.
 
     Returns:
-        The films, with `movie_name` (str), `genre` (list of str), `description` (str), `split` (str, may be empty), `place`
-        (file and line) and the other columns as they stand; and the problems of the rows left out.
+        The films, with `movie_name` (str), `genre` (list of str), `description` (str), `split` (str, may be empty),
+        `place` (file and line) and the other columns as they stand; and the problems of the rows left out.
 
     Raises:
         DataError: if the file cannot be read, or rows are bad and `skip_bad_rows` is off.
@@ -163,7 +163,7 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
     names = [item.get("name") if isinstance(item, Mapping) else item for item in value]
     if not all(isinstance(name, str) for name in names):
         raise DataError(f"genre {_short(str(value))} holds something other than names")
-    stripped = [name.strip() for name in names if name.strip()]
+    stripped = [str(name).strip() for name in names if str(name).strip()]
     return list(dict.fromkeys(aliases.get(name, name) for name in stripped))
 
 
@@ -223,10 +223,10 @@ def assign_splits(
             names = _draw(films, hashes, names, "validation", fractions[0], seed)
     films = films.remove_columns("split").add_column("split", names)  # type: ignore[call-arg]
     trained = {genre for genres, name in zip(films["genre"], names, strict=True) if name == "train" for genre in genres}
-    for place, genres, name in zip(films["place"], films["genre"], names, strict=True):
+    for place, genres in zip(films["place"], films["genre"], strict=True):
         if missing := set(genres) - trained:
             raise DataError(
-                f"{place}: genre {sorted(missing)[0]!r} stands in the {name} rows only: give it training rows or map it with --genre_map"
+                f"{place}: genre {sorted(missing)[0]!r} has no training row: give it some, or map it with --genre_map"
             )
     return films
 
@@ -294,9 +294,7 @@ def _check_row(row: Mapping[str, Any], known: set[str] | None, require_genre: bo
     if require_genre and not row["genre"]:
         raise DataError("genre is empty")
     if known is not None and (unknown := [genre for genre in row["genre"] if genre not in known]):
-        raise DataError(
-            f"unknown genre {unknown[0]!r}: the genres are {', '.join(sorted(known))}; map other spellings with --genre_map"
-        )
+        raise DataError(f"unknown genre {unknown[0]!r}, not one of {', '.join(sorted(known))}: map it with --genre_map")
 
 
 def _find_columns(record: Record, columns: Columns, source: str, require_genre: bool) -> dict[str, str]:
@@ -437,7 +435,8 @@ def _lines(path: Path) -> Iterator[str]:
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise DataError(
-            f"{path}: near line {number + 1}: byte 0x{byte:02x} is not UTF-8: save the file as UTF-8 (iconv -f LATIN1 -t UTF-8, if it is Latin-1)"
+            f"{path}: near line {number + 1}: byte 0x{byte:02x} is not UTF-8: "
+            "save the file as UTF-8 (iconv -f LATIN1 -t UTF-8, if it is Latin-1)"
         ) from None
 
 

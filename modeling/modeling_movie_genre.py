@@ -6,7 +6,7 @@ word pieces -> token + position embedding -> norm, dropout
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -22,7 +22,7 @@ from transformers.utils import ModelOutput
 from .configuration_movie_genre import MovieGenreConfig
 from .prediction_movie_genre import GenrePrediction, assemble, length_batches, resolve_thresholds, split_windows
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 # A tokenizer is looked up once a model, whatever number of threads ask for it first.
 _TOKENIZER_LOCK = threading.Lock()
 
@@ -75,6 +75,8 @@ class Dropout(nn.Module):
 class SinusoidalPositions(nn.Module):
     """Fixed position embedding (Vaswani et al. 2017, section 3.5): sine in the even, cosine in the odd dimensions."""
 
+    weight: torch.Tensor
+
     def __init__(self, positions: int, hidden_size: int) -> None:
         super().__init__()
         # Persistent: a model is built on the meta device and filled from the checkpoint.
@@ -97,7 +99,9 @@ class MovieGenreEmbeddings(nn.Module):
 
     def __init__(self, config: MovieGenreConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.word_embeddings: nn.Module = nn.Embedding(
+            config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
+        )
         self.position_embeddings: nn.Module
         if config.position_embedding_type == "learned":
             self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
@@ -200,7 +204,7 @@ class MovieGenreClassifier(nn.Module):
         assert config.classifier_hidden_size is not None
         self.dense_1 = nn.Linear(config.hidden_size, config.classifier_hidden_size)
         self.dense_2 = nn.Linear(config.classifier_hidden_size, config.classifier_hidden_size)
-        self.output = nn.Linear(config.classifier_hidden_size, config.num_labels)
+        self.output = nn.Linear(config.classifier_hidden_size, len(config.genres))
         self.activation = ACTIVATIONS[config.hidden_act]
         self.dropout = Dropout(config.classifier_dropout, shared=True)
         self.dropout_samples = config.dropout_samples
@@ -227,7 +231,6 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _no_split_modules = ["MovieGenreLayer"]
     # The loss is a mean over the batch: Trainer must not divide it again by the number of items.
     accepts_loss_kwargs = False
 
@@ -257,6 +260,9 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
 class MovieGenreModel(MovieGenrePreTrainedModel):
     """Encoder, pooling and classifier; `predict_genres` is the interface, `forward` the network."""
 
+    logit_scale: torch.Tensor
+    logit_bias: torch.Tensor
+
     def __init__(self, config: MovieGenreConfig) -> None:
         super().__init__(config)
         self.embeddings = MovieGenreEmbeddings(config)
@@ -269,18 +275,18 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         self.pooling = SelfAttentionPooling(config)
         self.classifier = MovieGenreClassifier(config)
         # Calibration (Platt scaling a genre), fitted after training; part of the checkpoint.
-        self.register_buffer("logit_scale", torch.ones(config.num_labels))
-        self.register_buffer("logit_bias", torch.zeros(config.num_labels))
+        self.register_buffer("logit_scale", torch.ones(len(config.genres)))
+        self.register_buffer("logit_bias", torch.zeros(len(config.genres)))
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._tokenizer_source: tuple[Any, dict[str, Any]] | None = None
         self.post_init()
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Save as `PreTrainedModel.save_pretrained` does, loadable through either Auto class."""
         # Registering for an Auto class writes one key of auto_map; saving merges it with those that are there.
         name = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
         self.config.auto_map = {**getattr(self.config, "auto_map", {}), "AutoModelForSequenceClassification": name}
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding."""
@@ -344,7 +350,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None, **options: Any
     ) -> list[GenrePrediction]: ...
 
-    def predict_genres(
+    def predict_genres(  # type: ignore[misc]  # the overloads leave the options' types to this signature
         self,
         texts: str | Sequence[str],
         tokenizer: PreTrainedTokenizerBase | None = None,
@@ -370,7 +376,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             stride: read texts beyond the limit in windows that overlap by this many tokens and average their
                 probabilities; None cuts them, and the result says where.
             batch_size: texts a forward pass; batches are formed by length.
-            seed: makes Monte-Carlo results repeatable. A text's result depends on the seed alone, not on its neighbours.
+            seed: makes Monte-Carlo results repeatable: a text's depend on the seed, not on its neighbours.
 
         Returns:
             One `GenrePrediction` for a string, a list in the same order for a sequence.
@@ -425,7 +431,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             stride,
         )
         seed = torch.Generator().seed() if seed is None else seed
-        samples = np.empty((max(mc_samples, 1), len(windows), self.config.num_labels), dtype=np.float32)
+        samples = np.empty((max(mc_samples, 1), len(windows), len(self.config.genres)), dtype=np.float32)
         weights: list[np.ndarray] = [np.empty(0)] * len(windows)
         for batch in length_batches([len(window.ids) for window in windows], batch_size):
             samples[:, batch], pooling = self._probabilities([windows[i].ids for i in batch], mc_samples, seed)
@@ -465,7 +471,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         return probabilities.cpu().numpy(), weights.cpu().numpy()
 
     def _encoder_samples(self, ids: list[int], mc_samples: int, seed: int) -> torch.Tensor:
-        """Logits (samples, 1, genres) of one text, stacked `mc_samples` times in a batch with a mask each in every layer."""
+        """Logits (samples, 1, genres) of one text, stacked `mc_samples` times in a batch, each with its own masks."""
         generator = torch.Generator().manual_seed(seed)
         input_ids = torch.tensor(ids, device=self.logit_scale.device).expand(mc_samples, -1)
         pooled, _ = self.pooling(self._encode(input_ids, None, generator)[-1], None)

@@ -6,7 +6,7 @@ import numpy as np
 
 from .metrics import decision_scores, ranking_scores
 
-_DESCRIPTION = "Multi-label classification measures: micro, macro and samples F1, subset accuracy, Hamming loss, average precision."
+_DESCRIPTION = "Multi-label measures: micro, macro and samples F1, subset accuracy, Hamming loss, average precision."
 _INPUTS = """
 Args:
     predictions: lists of 0 and 1, one value a label.

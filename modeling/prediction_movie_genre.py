@@ -17,7 +17,7 @@ class GenreUncertainty:
     Attributes:
         std: standard deviation of the probability.
         entropy: entropy of the mean probability, in nats (total uncertainty).
-        mutual_information: entropy less the samples' mean entropy, in nats (the model's own share; Houlsby et al. 2011).
+        mutual_information: entropy less the samples' mean entropy, in nats: the model's share (Houlsby et al. 2011).
     """
 
     std: float
@@ -46,7 +46,7 @@ class GenrePrediction:
     truncated_at: int | None = None
 
     def to_dict(self, *, flat: bool = False) -> dict[str, Any]:
-        """Plain JSON values: nested for interfaces, or `flat` columns (`genres`, `confidence`, `p_<Genre>`, ...) for files."""
+        """Plain JSON values: nested, or `flat` columns for files (`genres`, `confidence`, `p_<Genre>`, ...)."""
         if not flat:
             return {
                 "genres": list(self.genres),
@@ -77,7 +77,8 @@ def resolve_thresholds(
     """One threshold a genre, shape (genres,), from what the caller gave.
 
     Args:
-        threshold: a number for all genres, a dict (genres not in it keep the default profile's), a profile's name, or None.
+        threshold: a number for all genres, a dict by genre (others keep the default profile's), a profile's name, or
+            None.
         genres: names in the order of the logits.
         profiles: the model's named thresholds.
         default_profile: the profile to use for None; 0.5 everywhere if that is None too.

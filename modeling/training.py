@@ -1,7 +1,7 @@
 """From a file of films to a folder that `from_pretrained` loads.
 
-The work itself is Hugging Face's Trainer's; this module brings the arguments, the batches, the losses, the choice of the
-best epoch by F1, and what is left behind: weights, tokenizer, thresholds, figures and curves.
+The work itself is done by Hugging Face's Trainer; this module brings the arguments, the batches, the losses, the choice
+of the best epoch by F1, and what is left behind: weights, tokenizer, thresholds, figures and curves.
 """
 
 import importlib.metadata
@@ -28,6 +28,7 @@ from transformers import (
     EvalPrediction,
     HfArgumentParser,
     Trainer,
+    TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
@@ -36,17 +37,19 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from . import MovieGenreConfig, MovieGenreModel
+from .cooccurrence import cooccurrence_embeddings
 from .data import Columns, assign_splits, file_hash, genre_matrix, genre_vocabulary, read_films, split_hashes
 from .decision import DEFAULT_OBJECTIVE, best_global_threshold, tune_profiles
 from .metrics import scores
 from .multilabel_metric import MultilabelMetric
-from .prediction_movie_genre import choose
+from .prediction_movie_genre import choose, resolve_thresholds
+from .teacher import out_of_fold
 from .tokenization import load_tokenizer, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
 CURVE_ROWS = 1000  # training films that the curve of training F1 is measured on
-SCORE_BATCH = 64
+EMBEDDING_SCALE = 0.1  # large beside a step of AdamW, so that what the corpus taught is not overrun at once
 
 
 @dataclass
@@ -74,15 +77,11 @@ class DataArguments:
     split_seed: int = field(default=0, metadata={"help": "seed of the split, where neither file nor column gives one"})
     fit_all: bool = field(
         default=False,
-        metadata={
-            "help": "train on all rows for num_train_epochs, with nothing kept aside: for the model that ships. Needs decision_from"
-        },
+        metadata={"help": "train on all rows, with nothing kept aside: for the model that ships. Needs decision_from"},
     )
     decision_from: str | None = field(
         default=None,
-        metadata={
-            "help": "folder of a model of the same genres whose thresholds are taken over: the twin that kept rows aside"
-        },
+        metadata={"help": "folder of the model whose thresholds are taken over: the twin that kept rows aside"},
     )
 
     def __post_init__(self) -> None:
@@ -104,6 +103,10 @@ class ModelArguments:
     )
     train_tokenizer: bool = field(
         default=False, metadata={"help": "learn the word pieces from the training descriptions instead"}
+    )
+    embedding_init: str = field(
+        default="cooccurrence",
+        metadata={"help": "cooccurrence (learned from the training texts) or normal, for a network from scratch"},
     )
     hidden_size: int | None = field(default=None, metadata={"help": "width of the encoder"})
     num_hidden_layers: int | None = field(default=None, metadata={"help": "encoder layers"})
@@ -128,9 +131,14 @@ class ModelArguments:
     )
     min_genres: int | None = field(default=None, metadata={"help": "genres that every film is given at least"})
 
+    def __post_init__(self) -> None:
+        """Reject values out of range."""
+        if self.embedding_init not in ("cooccurrence", "normal"):
+            raise ValueError(f"embedding_init={self.embedding_init!r} is not known; choose cooccurrence or normal")
+
     def config_values(self) -> dict[str, Any]:
         """What was given for the network's configuration."""
-        own = {"init_from", "tokenizer", "train_tokenizer"}
+        own = {"init_from", "tokenizer", "train_tokenizer", "embedding_init"}
         return {
             f.name: value for f in fields(self) if f.name not in own and (value := getattr(self, f.name)) is not None
         }
@@ -174,6 +182,11 @@ class MovieGenreTrainingArguments(TrainingArguments):
     token_dropout: float = field(
         default=0.0, metadata={"help": "share of a description's word pieces left out, anew each time it is read"}
     )
+    teacher: str = field(
+        default="linear",
+        metadata={"help": "linear (soft labels of TF-IDF and logistic regression, out of fold) or none"},
+    )
+    teacher_weight: float = field(default=0.6, metadata={"help": "share of the teacher in the labels trained on"})
     early_stopping_patience: int = field(
         default=4, metadata={"help": "epochs without a better F1 after which training stops; 0 never stops early"}
     )
@@ -188,6 +201,10 @@ class MovieGenreTrainingArguments(TrainingArguments):
             raise ValueError(f"loss={self.loss!r} is not known; choose bce or focal")
         if not 0 <= self.token_dropout < 1:
             raise ValueError(f"token_dropout={self.token_dropout} must lie in [0, 1)")
+        if self.teacher not in ("linear", "none"):
+            raise ValueError(f"teacher={self.teacher!r} is not known; choose linear or none")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ValueError(f"teacher_weight={self.teacher_weight} must lie in [0, 1]")
         if self.weights_dtype not in ("float32", "float16"):
             raise ValueError(f"weights_dtype={self.weights_dtype!r} is not known; choose float32 or float16")
         super().__post_init__()
@@ -201,7 +218,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments,
     """
     parser = HfArgumentParser(
         (DataArguments, ModelArguments, MovieGenreTrainingArguments),  # type: ignore[arg-type]
-        description="Train a movie genre model. The first argument may be a YAML file of the flags below (see configs/); flags win over it.",
+        description="Train a movie genre model. The first argument may be a YAML file of the flags below "
+        "(see configs/); flags win over it.",
     )
     argv = list(argv)
     if argv and argv[0].endswith((".yaml", ".yml")):
@@ -209,9 +227,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments,
 
         path = Path(argv.pop(0))
         if not path.is_file():
-            raise ValueError(
-                f"{path} does not exist; configs/ has {', '.join(sorted(p.name for p in Path('configs').glob('*.yaml')))}"
-            )
+            known = ", ".join(sorted(str(other) for other in Path("configs").glob("*.yaml")))
+            raise ValueError(f"{path} does not exist; there are {known or 'none here'}")
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         flags = {action.dest for action in parser._actions}
         if unknown := sorted(set(values) - flags):
@@ -267,15 +284,10 @@ class Collator:
 
 
 class EarlyStopping(EarlyStoppingCallback):
-    """Stops after some epochs without a better validation score; the scores of training films are none of its business."""
+    """Stops after some epochs without a better validation score; scores of training films are none of its business."""
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float],
-        **kwargs: Any,
+    def on_evaluate(  # type: ignore[override]  # Hugging Face's own signature
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any, **kwargs: Any
     ) -> None:
         """Count, if these are the metrics that the best epoch is chosen by."""
         if args.metric_for_best_model in metrics:
@@ -294,7 +306,9 @@ class Loss:
         logits = outputs["logits"]
         loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
         if self.kind == "focal":
-            loss = loss * (1 - torch.exp(-loss)) ** self.gamma  # exp(-loss) is the probability of the right answer
+            p = logits.sigmoid()
+            right = labels * p + (1 - labels) * (1 - p)  # probability of the right answer, expected under soft labels
+            loss = loss * (1 - right) ** self.gamma
         return loss.mean()
 
 
@@ -352,7 +366,8 @@ def build_model(
     for name in wanted.keys() | state.keys():
         if name not in head and (name not in wanted or name not in state or wanted[name].shape != state[name].shape):
             raise ValueError(
-                f"{name} of init_from={arguments.init_from!r} does not fit the sizes asked for: leave them out to keep its own"
+                f"{name} of init_from={arguments.init_from!r} does not fit the sizes asked for: "
+                "leave them out to keep its own"
             )
     model.load_state_dict({name: value for name, value in state.items() if name not in head}, strict=False)
     shared = [genre for genre in genres if genre in source.config.genres]
@@ -372,14 +387,87 @@ def build_model(
     return model
 
 
-def encode_films(films: Dataset, tokenizer: BertTokenizer, genres: Sequence[str], max_length: int) -> Dataset:
-    """`input_ids`, `labels` and `length` of each film."""
-    ids = tokenizer(list(films["description"]), truncation=True, max_length=max_length, return_attention_mask=False)[
-        "input_ids"
-    ]
-    return Dataset.from_dict(
-        {"input_ids": ids, "labels": genre_matrix(films, genres).tolist(), "length": [len(row) for row in ids]}
+@dataclass
+class Films:
+    """The films of a run, split, and their genres.
+
+    Attributes:
+        parts: rows to "train" and to "validation"; the latter are none with `fit_all`.
+        genres: names, in the order of the labels.
+        split: row hashes of the validation and test films.
+    """
+
+    parts: dict[str, Dataset]
+    genres: list[str]
+    split: dict[str, list[str]]
+
+    def truth(self, part: str) -> np.ndarray:
+        """(films, genres) of 0 and 1."""
+        return genre_matrix(self.parts[part], self.genres)
+
+
+def load_films(data: DataArguments) -> Films:
+    """Read, check and split the films.
+
+    Raises:
+        DataError: if they cannot be used.
+    """
+    columns = Columns(data.title_column, data.genre_column, data.text_column)
+    genre_map = json.loads(data.genre_map or "{}")
+    films, problems = read_films(
+        data.train_file, columns=columns, genre_map=genre_map, skip_bad_rows=data.skip_bad_rows
     )
+    if problems:
+        logger.warning("%d bad rows left out, the first: %s", len(problems), problems[0])
+    if data.fit_all:
+        films = films.remove_columns("split").add_column("split", ["train"] * len(films))  # type: ignore[call-arg]
+    else:
+        stored = json.loads(Path(data.split_file).read_text(encoding="utf-8")) if data.split_file else None
+        films = assign_splits(films, stored=stored, seed=data.split_seed)
+    rows = {name: [i for i, split in enumerate(films["split"]) if split == name] for name in ("train", "validation")}
+    parts = {name: films.select(indices) for name, indices in rows.items() if indices}
+    return Films(parts, genre_vocabulary(films), split_hashes(films))
+
+
+def load_network(network: ModelArguments, films: Films) -> tuple[MovieGenreModel, BertTokenizer]:
+    """The network to train, and its tokenizer."""
+    descriptions = list(films.parts["train"]["description"])
+    source = MovieGenreConfig() if network.init_from is None else AutoConfig.from_pretrained(network.init_from)
+    max_length = network.max_position_embeddings or source.max_position_embeddings
+    if network.train_tokenizer:
+        tokenizer = train_tokenizer(descriptions, max_length)
+        logger.info(
+            "learned a tokenizer: %s word pieces from %s descriptions", f"{len(tokenizer):,}", len(descriptions)
+        )
+    else:
+        tokenizer = load_tokenizer(network.tokenizer or network.init_from, max_length)
+    model = build_model(network, films.genres, len(tokenizer), tokenizer.pad_token_id)
+    if network.init_from is None:
+        frequency = films.truth("train").mean(axis=0).clip(1e-3, 1 - 1e-3)
+        with torch.no_grad():  # the last layer starts at the genres' frequencies
+            model.classifier.output.bias.copy_(torch.as_tensor(np.log(frequency / (1 - frequency))))
+        if network.embedding_init == "cooccurrence":
+            _start_from_cooccurrence(model, tokenizer, descriptions)
+    return model, tokenizer
+
+
+def _start_from_cooccurrence(model: MovieGenreModel, tokenizer: BertTokenizer, descriptions: list[str]) -> None:
+    """Fill the token embedding, except the special tokens' rows."""
+    embedding = model.get_input_embeddings().weight
+    assert isinstance(embedding, torch.Tensor)
+    ids = tokenizer(descriptions, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    values = torch.as_tensor(cooccurrence_embeddings(ids, *embedding.shape, scale=EMBEDDING_SCALE), dtype=torch.float32)
+    special = tokenizer.all_special_ids
+    with torch.no_grad():
+        values[special] = embedding[special]
+        embedding.copy_(values)
+
+
+def encode_films(films: Dataset, labels: np.ndarray, tokenizer: BertTokenizer, max_length: int) -> Dataset:
+    """`input_ids`, `labels` and `length` of each film."""
+    texts = list(films["description"])
+    ids = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
+    return Dataset.from_dict({"input_ids": ids, "labels": labels.tolist(), "length": [len(row) for row in ids]})
 
 
 def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTrainingArguments) -> Path:
@@ -396,123 +484,108 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     resume = _resume_from(arguments, output)
     set_seed(arguments.seed)
 
-    columns = Columns(data.title_column, data.genre_column, data.text_column)
-    films, problems = read_films(
-        data.train_file, columns=columns, genre_map=json.loads(data.genre_map or "{}"), skip_bad_rows=data.skip_bad_rows
-    )
-    if problems:
-        logger.warning("%d bad rows left out, the first: %s", len(problems), problems[0])
-    if data.fit_all:
-        films = films.remove_columns("split").add_column("split", ["train"] * len(films))  # type: ignore[call-arg]
-    else:
-        stored = json.loads(Path(data.split_file).read_text()) if data.split_file else None
-        films = assign_splits(films, stored=stored, seed=data.split_seed)
-    parts = {
-        name: films.filter(lambda split, name=name: split == name, input_columns="split")
-        for name in ("train", "validation")
-    }
-    genres = genre_vocabulary(films)
-
-    max_length = network.max_position_embeddings or MovieGenreConfig().max_position_embeddings
-    if network.init_from is not None:
-        max_length = (
-            network.max_position_embeddings or AutoConfig.from_pretrained(network.init_from).max_position_embeddings
-        )
-    if network.train_tokenizer:
-        tokenizer = train_tokenizer(parts["train"]["description"], max_length)
-        logger.info(
-            "learned a tokenizer of %s word pieces from %s descriptions",
-            f"{len(tokenizer):,}",
-            f"{len(parts['train']):,}",
-        )
-    else:
-        tokenizer = load_tokenizer(network.tokenizer or network.init_from, max_length)
-    model = build_model(network, genres, len(tokenizer), tokenizer.pad_token_id)
-    encoded = {name: encode_films(part, tokenizer, genres, max_length) for name, part in parts.items()}
-    if network.init_from is None:
-        _start_at_priors(model, genre_matrix(parts["train"], genres))
+    films = load_films(data)
+    model, tokenizer = load_network(network, films)
     logger.info(
-        "%s films to train on, %s to validate; %d genres; %s parameters",
-        f"{len(parts['train']):,}",
-        f"{len(parts['validation']):,}",
-        len(genres),
+        "%s; %d genres; %s parameters",
+        ", ".join(f"{len(part):,} films to {name}" for name, part in films.parts.items()).replace(
+            "validation", "validate"
+        ),
+        len(films.genres),
         f"{model.num_parameters():,}",
     )
+    trainer = build_trainer(model, tokenizer, films, arguments)
+    trainer.train(resume_from_checkpoint=resume)
 
-    scored = {
-        "validation": encoded["validation"],
-        "train": encoded["train"].shuffle(seed=0).select(range(min(CURVE_ROWS, len(parts["train"])))),
+    probabilities = {
+        part: sigmoid(np.asarray(trainer.predict(rows).predictions))  # type: ignore[arg-type]
+        for part, rows in _encode_all(films, tokenizer, model).items()
     }
-    if data.fit_all:
-        del scored["validation"]
+    if trainer.is_world_process_zero():
+        results = _decide(model, films, probabilities, data.decision_from)
+        save_model(model, tokenizer, output, arguments.weights_dtype)
+        source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
+        record = {
+            "command": " ".join(["train.py", *sys.argv[1:]]),
+            "data": source | {"films": {name: len(part) for name, part in films.parts.items()}},
+            "arguments": _given(data) | _given(network) | _given(arguments),
+            "seed": arguments.seed,
+            "parameters": model.num_parameters(),
+            "epochs": trainer.state.epoch,
+            "best_epoch": _best_epoch(trainer),
+            "results": results,
+            "seconds": round(time.time() - started, 1),
+            "versions": versions(),
+            "history": trainer.state.log_history,
+        }
+        _write_json(output / "training.json", record)
+        if not data.fit_all:
+            _write_json(output / "split.json", source | films.split)
+        plot_curves(trainer.state.log_history, output / "curves.png")
+        show_results(results)
+        Console().print(f"model in {output}, curves in {output / 'curves.png'}, {time.time() - started:.0f} s")
+    return output
+
+
+def build_trainer(
+    model: MovieGenreModel, tokenizer: BertTokenizer, films: Films, arguments: MovieGenreTrainingArguments
+) -> Trainer:
+    """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
+    labels = films.truth("train")
+    if arguments.teacher == "linear":
+        logger.info("the linear teacher reads the training films")
+        soft = out_of_fold(list(films.parts["train"]["description"]), labels, seed=arguments.seed)
+        labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
+    max_length = model.config.max_position_embeddings
+    rows: Any = encode_films(films.parts["train"], labels, tokenizer, max_length)
+    if arguments.token_dropout:
+        rows = TokenDropout(rows, arguments.token_dropout)
+    scored = _encode_all(films, tokenizer, model)
+    scored["train"] = scored["train"].shuffle(seed=0).select(range(min(CURVE_ROWS, len(scored["train"]))))
+    callbacks: list[TrainerCallback] = []
+    if "validation" not in scored:
         arguments.load_best_model_at_end = False
-    patience = arguments.early_stopping_patience
-    trainer = Trainer(
+    elif arguments.early_stopping_patience:
+        callbacks.append(EarlyStopping(arguments.early_stopping_patience))
+    return Trainer(
         model=model,
         args=arguments,
-        train_dataset=TokenDropout(encoded["train"], arguments.token_dropout)
-        if arguments.token_dropout
-        else encoded["train"],  # type: ignore[arg-type]
+        train_dataset=rows,
         eval_dataset=scored,  # type: ignore[arg-type]
         data_collator=Collator(tokenizer.pad_token_id),
         processing_class=tokenizer,
         compute_loss_func=Loss(arguments.loss, arguments.focal_gamma),
         compute_metrics=Measure(model.config.min_genres),
-        callbacks=[EarlyStopping(patience)] if patience and not data.fit_all else [],
+        callbacks=callbacks,
     )
-    trainer.train(resume_from_checkpoint=resume)
 
-    probabilities = {
-        name: sigmoid(np.asarray(trainer.predict(encoded[name]).predictions)) for name in parts if len(parts[name])
-    }
-    truth = {name: genre_matrix(part, genres) for name, part in parts.items()}
-    if not trainer.is_world_process_zero():
-        return output
-    if data.decision_from is not None:
-        twin = AutoConfig.from_pretrained(data.decision_from)
-        if twin.genres != genres:
-            raise ValueError(f"decision_from={data.decision_from!r} has other genres than {data.train_file}")
-        model.config.threshold_profiles = twin.threshold_profiles
-        model.config.default_profile = twin.default_profile
+
+def _encode_all(films: Films, tokenizer: BertTokenizer, model: MovieGenreModel) -> dict[str, Dataset]:
+    """Every part with its true labels."""
+    max_length = model.config.max_position_embeddings
+    return {name: encode_films(part, films.truth(name), tokenizer, max_length) for name, part in films.parts.items()}
+
+
+def _decide(
+    model: MovieGenreModel, films: Films, probabilities: dict[str, np.ndarray], decision_from: str | None
+) -> dict[str, dict[str, float]]:
+    """Give the model its threshold profiles, and score every part with the default one."""
+    config = model.config
+    if decision_from is not None:
+        twin = AutoConfig.from_pretrained(decision_from)
+        if twin.genres != films.genres:
+            raise ValueError(f"decision_from={decision_from!r} has other genres than the films")
+        config.threshold_profiles, config.default_profile = twin.threshold_profiles, twin.default_profile
     else:
-        model.config.threshold_profiles = tune_profiles(
-            truth["validation"], probabilities["validation"], min_genres=model.config.min_genres
+        config.threshold_profiles = tune_profiles(
+            films.truth("validation"), probabilities["validation"], min_genres=config.min_genres
         )
-        model.config.default_profile = DEFAULT_OBJECTIVE
-    thresholds = np.array((model.config.threshold_profiles or {})[model.config.default_profile or DEFAULT_OBJECTIVE])
-    results = {
-        name: scores(truth[name], choose(p, thresholds, model.config.min_genres), p)
-        for name, p in probabilities.items()
+        config.default_profile = DEFAULT_OBJECTIVE
+    thresholds = resolve_thresholds(None, config.genres, config.threshold_profiles or {}, config.default_profile)
+    return {
+        part: scores(films.truth(part), choose(values, thresholds, config.min_genres), values)
+        for part, values in probabilities.items()
     }
-
-    save_model(model, tokenizer, output, arguments.weights_dtype)
-    if not data.fit_all:
-        _write_json(
-            output / "split.json",
-            {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file), **split_hashes(films)},
-        )
-    record = {
-        "command": " ".join(["train.py", *sys.argv[1:]]),
-        "data": {
-            "source": Path(data.train_file).name,
-            "sha256": file_hash(data.train_file),
-            "films": {name: len(part) for name, part in parts.items()},
-        },
-        "arguments": _given(data) | _given(network) | _given(arguments),
-        "seed": arguments.seed,
-        "parameters": model.num_parameters(),
-        "epochs": trainer.state.epoch,
-        "best_epoch": _best_epoch(trainer),
-        "results": results,
-        "seconds": round(time.time() - started, 1),
-        "versions": versions(),
-        "history": trainer.state.log_history,
-    }
-    _write_json(output / "training.json", record)
-    plot_curves(trainer.state.log_history, output / "curves.png")
-    show_results(results)
-    Console().print(f"model in {output}, curves in {output / 'curves.png'}, {record['seconds']:.0f} s")
-    return output
 
 
 def save_model(model: MovieGenreModel, tokenizer: BertTokenizer, folder: Path, weights_dtype: str = "float32") -> None:
@@ -571,13 +644,6 @@ def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
     plt.close(figure)
 
 
-def _start_at_priors(model: MovieGenreModel, truth: np.ndarray) -> None:
-    """Let a fresh last layer start at the genres' frequencies."""
-    frequency = truth.mean(axis=0).clip(1e-3, 1 - 1e-3)
-    with torch.no_grad():
-        model.classifier.output.bias.copy_(torch.as_tensor(np.log(frequency / (1 - frequency))))
-
-
 def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> str | None:
     """Checkpoint to go on from; None to start anew.
 
@@ -589,7 +655,8 @@ def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> str | 
     if asked in (None, "false", "False"):
         if last is not None and not arguments.overwrite_output_dir:
             raise ValueError(
-                f"{output} holds checkpoints of an earlier run: --resume_from_checkpoint true goes on with it, --overwrite_output_dir true starts anew"
+                f"{output} holds checkpoints of an earlier run: --resume_from_checkpoint true goes on with it, "
+                "--overwrite_output_dir true starts anew"
             )
         return None
     if asked in ("true", "True", "last"):
@@ -601,7 +668,7 @@ def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> str | 
 
 def _best_epoch(trainer: Trainer) -> float | None:
     """Epoch of the best validation score."""
-    name = trainer.args.metric_for_best_model
+    name = trainer.args.metric_for_best_model or ""
     scored = [entry for entry in trainer.state.log_history if name in entry]
     return max(scored, key=lambda entry: entry[name])["epoch"] if scored else None
 
