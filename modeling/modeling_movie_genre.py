@@ -491,7 +491,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
                         "this model was not loaded by from_pretrained, so it knows no tokenizer: pass tokenizer="
                     )
                 name, options = self._tokenizer_source
-                self._tokenizer = AutoTokenizer.from_pretrained(name, **options)
+                self._tokenizer = AutoTokenizer.from_pretrained(name, config=self.config, **options)
             return self._tokenizer
 
 

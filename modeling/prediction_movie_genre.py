@@ -1,6 +1,7 @@
 """What a prediction is and how it follows from probabilities: NumPy only, shared by every backend."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -245,21 +246,18 @@ def word_weights(
         weights: one a piece.
 
     Returns:
-        (start, end, weight) of each word in order; weights sum to one unless all are zero. Punctuation is dropped.
+        (start, end, weight) of each word that was read, in order; absolute weights sum to one unless all are zero.
+        Punctuation is dropped.
     """
     words = [match.span() for match in WORD.finditer(text)]
-    if not words:
-        return []
-    starts = np.array([start for start, _ in words])
-    totals = np.zeros(len(words))
+    starts = [start for start, _ in words]
+    totals: dict[int, float] = {}
     for (start, end), weight in zip(offsets, weights, strict=True):
-        word = int(np.searchsorted(starts, start, side="right")) - 1
+        word = bisect_right(starts, start) - 1
         if start < end and word >= 0 and start < words[word][1]:
-            totals[word] += weight
-    norm = np.abs(totals).sum()
-    if norm > 0:
-        totals = totals / norm
-    return [(start, end, float(total)) for (start, end), total in zip(words, totals, strict=True)]
+            totals[word] = totals.get(word, 0.0) + float(weight)
+    norm = sum(map(abs, totals.values())) or 1.0
+    return [(*words[word], total / norm) for word, total in sorted(totals.items())]
 
 
 def assemble(

@@ -55,5 +55,6 @@ def out_of_fold(descriptions: Sequence[str], truth: np.ndarray, *, seed: int = 0
         probabilities[held] = truth[fit].mean(axis=0)
         if known.any():
             model = linear_model().fit(texts[fit], truth[fit][:, known])
-            probabilities[np.ix_(held, known)] = model.predict_proba(texts[held]).reshape(held.sum(), known.sum())
+            # For a single genre scikit-learn gives the complement's column too, and first.
+            probabilities[np.ix_(held, known)] = model.predict_proba(texts[held])[:, -known.sum() :]
     return probabilities

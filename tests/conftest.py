@@ -1,0 +1,58 @@
+import csv
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no test may need the network
+
+import pytest
+import torch
+from transformers import set_seed
+
+from modeling import MovieGenreConfig, MovieGenreModel
+from modeling.tokenization import train_tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+MOVIES = ROOT / "data" / "movies.csv"
+GENRES = ["Comedy", "Crime", "Drama", "Western"]
+
+
+@pytest.fixture(scope="session")
+def descriptions():
+    with MOVIES.open(encoding="utf-8", newline="") as file:
+        return [row["description"] for row in csv.DictReader(file)][:200]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(descriptions):
+    return train_tokenizer(descriptions, max_length=64, vocabulary_size=1500)
+
+
+def tiny_config(**values):
+    sizes = {"vocab_size": 1500, "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 64}
+    return MovieGenreConfig(**{**sizes, "id2label": dict(enumerate(GENRES)), **values})
+
+
+def tiny_model(**values):
+    """A network whose random weights are large enough for its answers to differ visibly."""
+    set_seed(0)
+    model = MovieGenreModel(tiny_config(initializer_range=0.3, **values))
+    return model.eval()
+
+
+@pytest.fixture
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads():
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture
+def saved(tmp_path, model, tokenizer):
+    """A folder that from_pretrained loads."""
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,263 @@
+"""Files of every allowed form, and of many that are not."""
+
+import gzip
+import json
+import os
+
+import numpy as np
+import pytest
+
+from modeling.data import (
+    Columns,
+    DataError,
+    assign_splits,
+    genre_matrix,
+    genre_vocabulary,
+    normalise,
+    parse_genres,
+    read_films,
+    row_hash,
+    split_hashes,
+)
+
+from .conftest import MOVIES
+
+HEADER = "movie_name,genre,description\n"
+
+
+def write(folder, content, name="films.csv"):
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+# Forms that are read
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "Action, Comedy",
+        "Action|Comedy",
+        "Action;Comedy",
+        "['Action', 'Comedy']",
+        '["Action", "Comedy"]',
+        '[{"id": 28, "name": "Action"}, {"id": 35, "name": "Comedy"}]',
+        "[{'id': 28, 'name': 'Action'}, {'id': 35, 'name': 'Comedy'}]",
+        ["Action", "Comedy"],
+        [{"id": 28, "name": "Action"}, {"id": 35, "name": "Comedy"}],
+        " Action ,, Comedy, Action ",
+    ],
+)
+def test_genres_are_understood_however_they_are_written(cell):
+    assert parse_genres(cell) == ["Action", "Comedy"]
+
+
+def test_aliases_are_mapped_and_others_can_be_added():
+    assert parse_genres("Sci-Fi, Drama") == ["Science Fiction", "Drama"]
+    assert parse_genres("Musical", {"Musical": "Music"}) == ["Music"]
+
+
+@pytest.mark.parametrize("cell", ["[Action", "[1, 2]", 7, [{"id": 28}]])
+def test_genres_of_another_form_are_refused(cell):
+    with pytest.raises(DataError, match="genre"):
+        parse_genres(cell)
+
+
+def test_a_csv_file_is_read_with_its_line_numbers(tmp_path):
+    path = write(tmp_path, HEADER + 'One,Drama,"two\nlines"\n\nTwo,"War, Drama",None\n')
+    films, problems = read_films(path)
+    assert not problems
+    assert films["place"] == [f"{path}:2", f"{path}:5"]
+    assert films["genre"] == [["Drama"], ["War", "Drama"]]
+    assert films["description"] == ["two\nlines", "None"]  # the word, not a missing value
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_delimiter_is_found(tmp_path, delimiter):
+    path = write(tmp_path, delimiter.join(["title", "genres", "overview"]) + f"\nOne{delimiter}Drama{delimiter}A text.\n")
+    films, _ = read_films(path)
+    assert films["movie_name"] == ["One"]
+    assert films["description"] == ["A text."]
+
+
+@pytest.mark.parametrize("content", ["\ufeff" + HEADER + "One,Drama,A text.\n", HEADER.replace("\n", "\r") + "One,Drama,A text.\r"])
+def test_byte_order_marks_and_old_line_ends_are_read(tmp_path, content):
+    assert read_films(write(tmp_path, content))[0]["description"] == ["A text."]
+
+
+def test_parquet_and_json_lines_hold_the_same_films_as_csv(tmp_path):
+    films, _ = read_films(write(tmp_path, HEADER + 'One,"Drama, War",A text.\nTwo,Crime,Another.\n'))
+    rows = [{"title": r["movie_name"], "genres": r["genre"], "plot": r["description"]} for r in films]
+    lines = write(tmp_path, "\n".join(map(json.dumps, rows)), "films.jsonl")
+    films.select_columns(["movie_name", "genre", "description"]).to_parquet(tmp_path / "films.parquet")
+    for source in (lines, tmp_path / "films.parquet"):
+        again, problems = read_films(source)
+        assert not problems
+        for column in ("movie_name", "genre", "description"):
+            assert again[column] == films[column]
+
+
+def test_columns_can_be_named_and_others_are_carried_through(tmp_path):
+    path = write(tmp_path, "id,Kind,Text\n7,Drama,A text.\n")
+    films, _ = read_films(path, columns=Columns(genre="Kind", description="Text"))
+    assert films[0]["id"] == "7"
+    assert films[0]["genre"] == ["Drama"]
+
+
+def test_the_projects_own_films_are_clean():
+    films, problems = read_films(MOVIES)
+    assert not problems
+    assert len(films) >= 300
+    assert len({genre for row in films["genre"] for genre in row}) == 18
+
+
+# Files that are refused: file, line where there is one, and the cure
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        (HEADER, "has no usable row"),
+        ("movie_name,description\nOne,A text.\n", "has no genre column.*--genre_column"),
+        ("movie_name,genre\nOne,Drama\n", "has no description column.*--text_column"),
+        ((HEADER + "One,Drama,A text.\n").encode("utf-16"), "is UTF-16: save it as UTF-8"),
+        ((HEADER + "One,Drama,Zoë.\n").encode("latin-1"), "near line 1.*0xeb is not UTF-8"),
+        (HEADER + "One,Drama,A\0text.\n", ":2: a NUL character"),
+        (HEADER + 'One,Drama,"A text.\n', ":2: a quote that is opened here is never closed"),
+        (HEADER + "One,Drama\n", ":2: 2 fields, expected 3"),
+        (HEADER + "One,Drama,A text.,more\n", ":2: 4 fields, expected 3"),
+        (HEADER + "One,Drama,\n", ":2: description is empty"),
+        (HEADER + "One,,A text.\n", ":2: genre is empty"),
+        ("genre,genre,description\nDrama,Drama,A text.\n", ":1: column 'genre' stands more than once"),
+        (",".join(["genre", "description", *map(str, range(100_000))]) + "\n1\n", ":1: 100,002 columns"),
+        (HEADER + "One,Drama," + "x" * 1_100_000 + "\n", ":2: a cell has more than 1,000,000 characters"),
+        (gzip.compress(HEADER.encode()), "is compressed: unpack it first"),
+        (bytes(range(256)) * 10, "NUL|UTF-8"),
+    ],
+)
+def test_a_broken_file_gets_a_sentence(tmp_path, content, message):
+    path = write(tmp_path, content)
+    with pytest.raises(DataError, match=message) as error:
+        read_films(path)
+    assert str(path) in str(error.value)
+
+
+def test_places_without_a_file_get_a_sentence(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_films(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="is a folder"):
+        read_films(tmp_path)
+    with pytest.raises(DataError, match="neither a file nor a data set"):
+        read_films("nobody/nothing")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_gets_a_sentence(tmp_path):
+    path = write(tmp_path, HEADER)
+    path.chmod(0)
+    with pytest.raises(DataError, match="Permission denied"):
+        read_films(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[1, 2]\n", "one JSON list|expected an object"), ("{broken\n", ":1: not JSON"), ("3\n", "a int, expected an object")],
+)
+def test_broken_json_lines_get_a_sentence(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_films(write(tmp_path, content, "films.jsonl"))
+
+
+def test_a_file_that_is_no_parquet_gets_a_sentence(tmp_path):
+    with pytest.raises(DataError, match="no Parquet file"):
+        read_films(write(tmp_path, "PAR1 not really", "films.parquet"))
+
+
+def test_unknown_genres_are_named_with_the_known_ones(tmp_path):
+    path = write(tmp_path, HEADER + "One,Opera,A text.\n")
+    with pytest.raises(DataError, match=r":2: unknown genre 'Opera', not one of Drama, War: map it with --genre_map"):
+        read_films(path, genres=["War", "Drama"])
+
+
+def test_the_first_twenty_bad_rows_are_listed_and_the_rest_counted(tmp_path):
+    path = write(tmp_path, HEADER + "One,Drama,A text.\n" + "Bad,Drama,\n" * 25)
+    with pytest.raises(DataError) as error:
+        read_films(path)
+    lines = str(error.value).splitlines()
+    assert lines[0].endswith("has 25 bad rows:")
+    assert sum("description is empty" in line for line in lines) == 20
+    assert lines[21] == "... and 5 more"
+
+
+def test_bad_rows_can_be_left_out(tmp_path):
+    films, problems = read_films(write(tmp_path, HEADER + "One,Drama,A text.\nBad,Drama,\nBad\n"), skip_bad_rows=True)
+    assert films["movie_name"] == ["One"]
+    assert len(problems) == 2
+
+
+# Splits
+
+
+def test_normalising_hides_case_form_and_punctuation():
+    assert normalise("  A Café — at NIGHT!") == normalise("a cafe\u0301, at night")
+    assert row_hash("A b.") == row_hash("a  B")
+
+
+def make_films(tmp_path, count=200):
+    generator = np.random.default_rng(0)
+    lines = []
+    for i in range(count):
+        genres = [genre for genre, p in (("Drama", 0.6), ("War", 0.2), ("Crime", 0.1)) if generator.random() < p] or ["Music"]
+        lines.append(f'Film {i},"{", ".join(genres)}",Text number {i // 2} of many.\n')  # each description twice
+    return read_films(write(tmp_path, HEADER + "".join(lines)))[0]
+
+
+def test_rows_of_one_description_stay_on_one_side(tmp_path):
+    films = assign_splits(make_films(tmp_path))
+    sides = {}
+    for text, split in zip(films["description"], films["split"], strict=True):
+        sides.setdefault(normalise(text), set()).add(split)
+    assert all(len(splits) == 1 for splits in sides.values())
+
+
+def test_a_drawn_split_is_stratified_and_seeded(tmp_path):
+    films = make_films(tmp_path, 1000)
+    one, two, other = (assign_splits(films, seed=seed)["split"] for seed in (0, 0, 1))
+    assert one == two
+    assert one != other
+    split = np.array(one)
+    matrix = genre_matrix(films, ["Crime", "Drama", "Music", "War"])
+    for name, share in (("train", 0.7), ("validation", 0.15), ("test", 0.15)):
+        assert (split == name).mean() == pytest.approx(share, abs=0.03)
+        assert np.abs(matrix[split == name].mean(0) - matrix.mean(0)).max() < 0.03
+
+
+def test_a_stored_split_is_honoured_exactly(tmp_path):
+    films = assign_splits(make_films(tmp_path), seed=3)
+    again = assign_splits(make_films(tmp_path), stored=split_hashes(films))
+    assert again["split"] == films["split"]
+
+
+def test_the_split_column_is_honoured_and_validation_drawn_where_it_names_none(tmp_path):
+    header = "genre,description,split\n"
+    rows = [f"{'Drama' if i % 2 else 'War'},Text {i}.,{'test' if i % 5 == 0 else 'train'}\n" for i in range(60)]
+    films = assign_splits(read_films(write(tmp_path, header + "".join(rows)))[0])
+    assert [name == "test" for name in films["split"]] == [i % 5 == 0 for i in range(60)]
+    assert films["split"].count("validation") == 7
+
+
+def test_an_unknown_split_and_a_genre_without_training_rows_are_named(tmp_path):
+    header = "genre,description,split\n"
+    path = write(tmp_path, header + "Drama,One.,train\nDrama,Two.,holdout\n")
+    with pytest.raises(DataError, match=":3: split 'holdout' is none of train, validation, test"):
+        assign_splits(read_films(path)[0])
+    path = write(tmp_path, header + "Drama,One.,train\nOpera,Two.,validation\n")
+    with pytest.raises(DataError, match=":3: genre 'Opera' has no training row"):
+        assign_splits(read_films(path)[0])
+
+
+def test_the_vocabulary_is_that_of_the_training_rows(tmp_path):
+    path = write(tmp_path, "genre,description,split\nWar,One.,train\nDrama,Two.,train\nWar,Three.,validation\n")
+    assert genre_vocabulary(assign_splits(read_films(path)[0])) == ["Drama", "War"]

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from modeling.decision import GRID, OBJECTIVES, best_global_threshold, tune_profiles, tune_thresholds
+from modeling.metrics import macro_f1, micro_f1
+from modeling.prediction_movie_genre import choose
+
+
+def simulate(films, seed=0, shift=0.0):
+    """Probabilities that are right, then distorted a genre by `shift`."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal([0.5, -1.0, -2.0, -3.0], 1.5, size=(films, 4))
+    truth = (generator.random((films, 4)) < 1 / (1 + np.exp(-logits))).astype(float)
+    return truth, 1 / (1 + np.exp(-(logits + shift)))
+
+
+def test_the_global_threshold_is_the_best_of_the_grid():
+    truth, probabilities = simulate(300)
+    best = best_global_threshold(truth, probabilities)
+    assert micro_f1(truth, choose(probabilities, np.full(4, best), 1)) == max(
+        micro_f1(truth, choose(probabilities, np.full(4, value), 1)) for value in GRID
+    )
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_tuned_thresholds_beat_one_half_on_new_films(objective):
+    shift = np.array([-2.0, 1.5, -1.0, 0.0])
+    score = OBJECTIVES[objective]
+    gains = []
+    for seed in range(4):
+        thresholds = tune_thresholds(*simulate(800, 2 * seed, shift), objective)
+        truth, probabilities = simulate(800, 2 * seed + 1, shift)
+        half = score(truth, choose(probabilities, np.full(4, 0.5), 1))
+        gains.append(score(truth, choose(probabilities, thresholds, 1)) - half)
+    assert np.mean(gains) > 0.01
+
+
+def test_thresholds_of_a_genre_pay_where_genres_are_distorted_differently():
+    shift = np.array([-2.0, 2.0, -1.0, 1.0])
+    thresholds = tune_thresholds(*simulate(2000, 0, shift), "macro_f1")
+    truth, probabilities = simulate(2000, 1, shift)
+    common = np.full(4, best_global_threshold(*simulate(2000, 0, shift), macro_f1))
+    own, shared = (macro_f1(truth, choose(probabilities, t, 1)) for t in (thresholds, common))
+    assert own > shared + 0.02
+
+
+def test_a_rare_genre_stays_near_the_global_threshold():
+    truth, probabilities = simulate(600, 0, np.array([-2.0, 2.0, -1.0, 1.0]))
+    truth[:, 3] = 0
+    truth[0, 3] = 1  # one film
+    thresholds = tune_thresholds(truth, probabilities, "macro_f1")
+    common = best_global_threshold(truth, probabilities, macro_f1)
+    assert abs(thresholds[3] - common) < 0.06
+    assert np.abs(thresholds[:3] - common).max() > 0.1
+
+
+def test_min_genres_is_part_of_what_is_tuned():
+    truth, probabilities = simulate(300)
+    free = tune_thresholds(truth, probabilities, "subset_accuracy", min_genres=0)
+    bound = tune_thresholds(truth, probabilities, "subset_accuracy", min_genres=1)
+    assert not np.array_equal(free, bound)
+
+
+def test_profiles_are_made_for_every_objective_and_fit_the_configuration():
+    profiles = tune_profiles(*simulate(100))
+    assert list(profiles) == list(OBJECTIVES)
+    assert all(len(values) == 4 and all(0 <= value <= 1 for value in values) for values in profiles.values())
+
+
+def test_tuning_is_repeatable():
+    truth, probabilities = simulate(200)
+    assert tune_thresholds(truth, probabilities).tolist() == tune_thresholds(truth, probabilities).tolist()
+
+
+def test_an_unknown_objective_and_too_few_films_are_named():
+    truth, probabilities = simulate(10)
+    with pytest.raises(ValueError, match="objective='f2' is not known; choose from micro_f1"):
+        tune_thresholds(truth, probabilities, "f2")
+    with pytest.raises(ValueError, match="3 films are too few"):
+        tune_thresholds(truth[:3], probabilities[:3])

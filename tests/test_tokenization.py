@@ -1,0 +1,42 @@
+import pytest
+from transformers import AutoTokenizer
+
+from modeling.tokenization import VOCABULARY_SIZE, load_tokenizer, train_tokenizer, wordpiece
+
+
+def test_the_standard_tokenizer_has_berts_vocabulary():
+    tokenizer = load_tokenizer(None, 128)
+    assert len(tokenizer) == VOCABULARY_SIZE
+    assert tokenizer.model_max_length == 128
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer("The Café's unbelievable!")["input_ids"])
+    assert tokens == ["[CLS]", "the", "cafe", "'", "s", "unbelievable", "!", "[SEP]"]
+
+
+def test_no_output_reaches_the_model_that_it_does_not_take():
+    assert list(load_tokenizer(None, 128)("A text.")) == ["input_ids", "attention_mask"]
+
+
+def test_a_learned_tokenizer_keeps_pieces_seen_twice(descriptions):
+    tokenizer = train_tokenizer(descriptions, 64)
+    assert 1000 < len(tokenizer) < VOCABULARY_SIZE
+    small = train_tokenizer(["one two", "one three"], 64)
+    assert "one" in small.get_vocab()
+    assert "two" not in small.get_vocab()
+
+
+def test_learning_stops_at_the_size_asked_for(descriptions):
+    assert len(train_tokenizer(descriptions, 64, vocabulary_size=300)) == 300
+
+
+def test_saving_keeps_tokenizer_and_limits(tmp_path, tokenizer):
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    text = "Two gamblers, one horse: 1888."
+    assert dict(loaded(text)) == dict(tokenizer(text))
+    assert loaded.model_max_length == 64
+    assert len(loaded(text * 100)["input_ids"]) > 64  # nothing is cut unless asked
+
+
+def test_a_vocabulary_without_special_tokens_is_refused():
+    with pytest.raises(ValueError, match=r"lacks \[CLS\], \[SEP\], \[MASK\]"):
+        wordpiece({"[PAD]": 0, "[UNK]": 1}, 64)
