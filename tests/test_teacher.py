@@ -31,7 +31,7 @@ def test_no_teacher_labels_what_it_was_trained_on():
     texts = [f"word{i} other{i} third{i} common" for i in range(200)]
     texts = texts + [text.upper() + "!" for text in texts]  # the same description twice, in another dress
     truth = np.tile((generator.random((200, 1)) < 0.5).astype(float), (2, 1))
-    inside = linear_model().fit(texts, truth).predict_proba(texts)
+    inside = linear_model().fit(texts, truth).predict_proba(texts)[:, 1:]
     outside = out_of_fold(texts, truth)
     assert ((inside > 0.5) == truth).mean() > 0.95
     assert 0.35 < ((outside > 0.5) == truth).mean() < 0.65
