@@ -6,22 +6,10 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 # What transformers itself adds to a configuration beside its dataclass fields.
-_TRANSFORMERS_KEYS = frozenset(
-    [
-        "model_type",
-        "auto_map",
-        "num_labels",
-        "name_or_path",
-        "torch_dtype",
-        "attn_implementation",
-        "experts_implementation",
-        "output_attentions",
-        "tokenizer_class",
-        "base_model_tp_plan",
-        "_commit_hash",
-        "use_cache",
-    ]
-)
+_TRANSFORMERS_KEYS = {
+    *("model_type", "auto_map", "num_labels", "name_or_path", "_name_or_path", "torch_dtype", "tokenizer_class"),
+    *("attn_implementation", "experts_implementation", "output_attentions", "use_cache", "_commit_hash"),
+}
 
 
 @strict
@@ -116,16 +104,10 @@ class MovieGenreConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Sizes are positive and fit each other."""
-        for name in [
-            "vocab_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "intermediate_size",
-            "max_position_embeddings",
-            "classifier_hidden_size",
-            "dropout_samples",
-        ]:
+        for name in (
+            *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+            *("max_position_embeddings", "classifier_hidden_size", "dropout_samples"),
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.head_dim is None:

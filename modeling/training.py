@@ -34,7 +34,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
 from . import MovieGenreConfig, MovieGenreModel
 from .cooccurrence import cooccurrence_embeddings
@@ -497,12 +497,10 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     trainer = build_trainer(model, tokenizer, films, arguments)
     trainer.train(resume_from_checkpoint=resume)
 
-    probabilities = {
-        part: sigmoid(np.asarray(trainer.predict(rows).predictions))  # type: ignore[arg-type]
-        for part, rows in _encode_all(films, tokenizer, model).items()
-    }
+    # The Trainer sorts what it predicts by length: truth is what comes back with the predictions, row by row.
+    scored = {part: trainer.predict(rows) for part, rows in _encode_all(films, tokenizer, model).items()}  # type: ignore[arg-type]
     if trainer.is_world_process_zero():
-        results = _decide(model, films, probabilities, data.decision_from)
+        results = _decide(model, scored, data.decision_from)
         save_model(model, tokenizer, output, arguments.weights_dtype)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
         record = {
@@ -567,23 +565,25 @@ def _encode_all(films: Films, tokenizer: BertTokenizer, model: MovieGenreModel) 
 
 
 def _decide(
-    model: MovieGenreModel, films: Films, probabilities: dict[str, np.ndarray], decision_from: str | None
+    model: MovieGenreModel, scored: dict[str, PredictionOutput], decision_from: str | None
 ) -> dict[str, dict[str, float]]:
     """Give the model its threshold profiles, and score every part with the default one."""
     config = model.config
+    truth = {part: np.asarray(output.label_ids) for part, output in scored.items()}
+    probabilities = {part: sigmoid(np.asarray(output.predictions)) for part, output in scored.items()}
     if decision_from is not None:
         twin = AutoConfig.from_pretrained(decision_from)
-        if twin.genres != films.genres:
+        if twin.genres != config.genres:
             raise ValueError(f"decision_from={decision_from!r} has other genres than the films")
         config.threshold_profiles, config.default_profile = twin.threshold_profiles, twin.default_profile
     else:
         config.threshold_profiles = tune_profiles(
-            films.truth("validation"), probabilities["validation"], min_genres=config.min_genres
+            truth["validation"], probabilities["validation"], min_genres=config.min_genres
         )
         config.default_profile = DEFAULT_OBJECTIVE
     thresholds = resolve_thresholds(None, config.genres, config.threshold_profiles or {}, config.default_profile)
     return {
-        part: scores(films.truth(part), choose(values, thresholds, config.min_genres), values)
+        part: scores(truth[part], choose(values, thresholds, config.min_genres), values)
         for part, values in probabilities.items()
     }
 

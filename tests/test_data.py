@@ -75,13 +75,17 @@ def test_a_csv_file_is_read_with_its_line_numbers(tmp_path):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_the_delimiter_is_found(tmp_path, delimiter):
-    path = write(tmp_path, delimiter.join(["title", "genres", "overview"]) + f"\nOne{delimiter}Drama{delimiter}A text.\n")
+    path = write(
+        tmp_path, delimiter.join(["title", "genres", "overview"]) + f"\nOne{delimiter}Drama{delimiter}A text.\n"
+    )
     films, _ = read_films(path)
     assert films["movie_name"] == ["One"]
     assert films["description"] == ["A text."]
 
 
-@pytest.mark.parametrize("content", ["\ufeff" + HEADER + "One,Drama,A text.\n", HEADER.replace("\n", "\r") + "One,Drama,A text.\r"])
+@pytest.mark.parametrize(
+    "content", ["\ufeff" + HEADER + "One,Drama,A text.\n", HEADER.replace("\n", "\r") + "One,Drama,A text.\r"]
+)
 def test_byte_order_marks_and_old_line_ends_are_read(tmp_path, content):
     assert read_films(write(tmp_path, content))[0]["description"] == ["A text."]
 
@@ -163,7 +167,11 @@ def test_a_file_without_permission_gets_a_sentence(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[1, 2]\n", "one JSON list|expected an object"), ("{broken\n", ":1: not JSON"), ("3\n", "a int, expected an object")],
+    [
+        ("[1, 2]\n", "one JSON list|expected an object"),
+        ("{broken\n", ":1: not JSON"),
+        ("3\n", "a int, expected an object"),
+    ],
 )
 def test_broken_json_lines_get_a_sentence(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
@@ -209,7 +217,9 @@ def make_films(tmp_path, count=200):
     generator = np.random.default_rng(0)
     lines, genres = [], []
     for i in range(count):
-        drawn = [genre for genre, p in (("Drama", 0.6), ("War", 0.2), ("Crime", 0.1)) if generator.random() < p] or ["Music"]
+        drawn = [genre for genre, p in (("Drama", 0.6), ("War", 0.2), ("Crime", 0.1)) if generator.random() < p] or [
+            "Music"
+        ]
         genres = genres if i % 2 else drawn
         lines.append(f'Film {i},"{", ".join(genres)}",Text number {i // 2} of many.\n')  # each description twice
     return read_films(write(tmp_path, HEADER + "".join(lines)))[0]

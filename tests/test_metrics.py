@@ -19,7 +19,9 @@ def arrays():
 def test_scores_equal_those_of_scikit_learn(arrays):
     truth, chosen, probabilities = arrays
     got = scores(truth, chosen, probabilities)
-    f1 = {kind: reference.f1_score(truth, chosen, average=kind, zero_division=0) for kind in ("micro", "macro", "samples")}
+    f1 = {
+        kind: reference.f1_score(truth, chosen, average=kind, zero_division=0) for kind in ("micro", "macro", "samples")
+    }
     occurring = truth.any(axis=0)
     expected = {
         "micro_precision": reference.precision_score(truth, chosen, average="micro"),
@@ -57,7 +59,9 @@ def test_the_table_by_genre_equals_scikit_learn(arrays):
     precision, recall, f1, films = reference.precision_recall_fscore_support(truth, chosen, zero_division=0)
     for i, genre in enumerate("abcdef"):
         row = table[genre]
-        assert [row["precision"], row["recall"], row["f1"], row["films"]] == pytest.approx([precision[i], recall[i], f1[i], films[i]])
+        assert [row["precision"], row["recall"], row["f1"], row["films"]] == pytest.approx(
+            [precision[i], recall[i], f1[i], films[i]]
+        )
     assert table["f"]["average_precision"] is None
 
 
@@ -83,7 +87,9 @@ def test_rows_are_resampled_together(arrays):
 def test_an_evaluation_has_the_promised_keys(arrays):
     result = evaluation(*arrays, list("abcdef"), resamples=20)
     assert list(result) == ["rows", *SCORES, "intervals", "per_genre"]
-    assert all(lower <= result[name] <= upper for name, (lower, upper) in result["intervals"].items() if name != "hamming_loss")
+    assert all(
+        lower <= result[name] <= upper for name, (lower, upper) in result["intervals"].items() if name != "hamming_loss"
+    )
 
 
 def test_the_film_that_contradicts_the_model_most_disagrees_most():

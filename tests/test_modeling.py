@@ -155,10 +155,15 @@ def test_an_input_beyond_the_positions_is_refused(model):
 
 
 def test_training_averages_the_logits_of_several_masks():
-    one, many = tiny_model(classifier_dropout=0.5, dropout_samples=1), tiny_model(classifier_dropout=0.5, dropout_samples=50)
+    one, many = (
+        tiny_model(classifier_dropout=0.5, dropout_samples=1),
+        tiny_model(classifier_dropout=0.5, dropout_samples=50),
+    )
     pooled = torch.randn(1, 32)
     with torch.no_grad():
-        spread = [torch.stack([m.classifier(pooled) for _ in range(200)]).std(0).mean() for m in (one.train(), many.train())]
+        spread = [
+            torch.stack([m.classifier(pooled) for _ in range(200)]).std(0).mean() for m in (one.train(), many.train())
+        ]
     # The mean of 50 masks spreads about sqrt(50) = 7 times less than one mask.
     assert 4 < spread[0] / spread[1] < 12
 
@@ -297,7 +302,11 @@ print(json.dumps(found))
     home.mkdir()
     environment = {"PATH": "/usr/bin:/bin", "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "1", "HOME": str(home)}
     done = subprocess.run(
-        [sys.executable, "-P", "-c", program, str(saved), TEXTS[1]], cwd=home, env=environment, capture_output=True, text=True
+        [sys.executable, "-P", "-c", program, str(saved), TEXTS[1]],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
@@ -316,7 +325,9 @@ def test_importing_the_package_loads_neither_torch_nor_transformers():
 def test_gradients_reach_every_parameter(model):
     model.train()
     model(torch.randint(5, 1500, (4, 10)), labels=torch.ones(4, 4)).loss.backward()
-    without = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    without = [
+        name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
     # The pooling score's bias cancels in the softmax.
     assert without in ([], ["pooling.score.bias"])
 

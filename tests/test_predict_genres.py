@@ -67,7 +67,9 @@ def test_truncation_is_that_of_the_tokenizer(model, tokenizer):
     ids = torch.tensor([tokenizer(text, truncation=True, max_length=64)["input_ids"]])
     with torch.no_grad():
         expected = model(ids).logits.sigmoid()[0]
-    assert list(model.predict_genres(text, tokenizer).probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-6)
+    assert list(model.predict_genres(text, tokenizer).probabilities.values()) == pytest.approx(
+        expected.tolist(), abs=1e-6
+    )
 
 
 def test_windows_read_a_long_text_to_its_end(model, tokenizer):

@@ -60,7 +60,9 @@ def test_uncertainty_follows_its_formulas():
         assert prediction.probabilities[genre] == pytest.approx(mean)
         assert uncertainty.std == pytest.approx(values.std())
         assert uncertainty.entropy == pytest.approx(binary_entropy(mean))
-        assert uncertainty.mutual_information == pytest.approx(binary_entropy(mean) - binary_entropy(values).mean(), abs=1e-9)
+        assert uncertainty.mutual_information == pytest.approx(
+            binary_entropy(mean) - binary_entropy(values).mean(), abs=1e-9
+        )
     assert prediction.uncertainty["Crime"].mutual_information == pytest.approx(0, abs=1e-9)
 
 

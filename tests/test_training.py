@@ -1,0 +1,300 @@
+"""train.py as a user runs it: in its own process, on the project's own films."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from modeling import MovieGenreModel
+from modeling.data import DataError, genre_matrix, read_films
+from modeling.training import (
+    Collator,
+    Loss,
+    ModelArguments,
+    MovieGenreTrainingArguments,
+    TokenDropout,
+    build_model,
+    parse_arguments,
+    plot_curves,
+    sigmoid,
+    train,
+)
+
+from .conftest import GENRES, MOVIES, ROOT, tiny_model
+
+SMOKE = str(ROOT / "configs" / "smoke.yaml")
+
+
+@pytest.fixture(scope="module")
+def some_films(tmp_path_factory):
+    """Every fourth film of the project's own."""
+    path = tmp_path_factory.mktemp("data") / "films.csv"
+    with MOVIES.open(encoding="utf-8", newline="") as source, path.open("w", encoding="utf-8", newline="") as target:
+        rows = list(csv.reader(source))
+        csv.writer(target).writerows([rows[0], *rows[1::4]])
+    return path
+
+
+def launch(*arguments, cwd=ROOT):
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", str(ROOT / "train.py")]
+    return subprocess.run([*command, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, some_films):
+    """A finished run: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("run") / "model"
+    done = launch(SMOKE, "--train_file", some_films, "--output_dir", folder, "--weights_dtype", "float16")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_run_shows_progress_a_table_and_where_the_model_is(run):
+    folder, done = run
+    assert "100%" in done.stderr
+    for word in ("train", "validation", "micro f1", "subset accuracy", "hamming loss", str(folder.name)):
+        assert word in done.stdout
+    # Figures for both columns, none of them missing.
+    row = next(line for line in done.stdout.splitlines() if "micro f1" in line)
+    assert len([cell for cell in row.replace("│", " ").split() if cell.startswith("0.")]) == 2
+
+
+def test_a_run_leaves_a_folder_that_loads_and_answers(run):
+    folder, _ = run
+    model = MovieGenreModel.from_pretrained(folder)
+    prediction = model.predict_genres("A retired gunman rides into a border town.")
+    assert prediction.genres
+    assert len(prediction.probabilities) == 18
+    assert set(model.config.threshold_profiles) == {"micro_f1", "macro_f1", "samples_f1", "subset_accuracy"}
+    assert model.config.default_profile == "micro_f1"
+
+
+def test_a_run_leaves_its_record_its_split_and_its_curves_but_no_pickle(run, some_films):
+    folder, _ = run
+    record = json.loads((folder / "training.json").read_text())
+    assert record["data"]["films"]["train"] > record["data"]["films"]["validation"] > 0
+    assert record["seed"] == 42
+    assert record["best_epoch"] in (1.0, 2.0)
+    assert set(record["results"]) == {"train", "validation"}
+    split = json.loads((folder / "split.json").read_text())
+    with some_films.open(encoding="utf-8", newline="") as file:
+        assert len(split["test"]) == sum(row["split"] == "test" for row in csv.DictReader(file))
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+
+
+def test_the_best_epoch_by_f1_is_the_one_kept(run):
+    folder, _ = run
+    record = json.loads((folder / "training.json").read_text())
+    f1 = {e["epoch"]: e["eval_validation_micro_f1"] for e in record["history"] if "eval_validation_micro_f1" in e}
+    assert len(f1) == 2
+    assert record["best_epoch"] == max(f1, key=f1.get)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, some_films):
+    """Stopped after the first epoch and resumed, it ends where the uninterrupted one does, bit for bit."""
+    flags = [SMOKE, "--train_file", some_films, "--save_total_limit", "5", "--token_dropout", "0.3"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert launch(*flags, "--output_dir", whole).returncode == 0
+    assert launch(*flags, "--output_dir", parts).returncode == 0
+    checkpoints = sorted(parts.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for path in checkpoints[1].iterdir():
+        path.unlink()
+    checkpoints[1].rmdir()
+    (parts / "model.safetensors").unlink()
+    done = launch(*flags, "--output_dir", parts, "--resume_from_checkpoint", "true")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_an_earlier_run_is_not_overwritten_unasked(run, some_films):
+    folder, _ = run
+    done = launch(SMOKE, "--train_file", some_films, "--output_dir", folder)
+    assert "holds checkpoints of an earlier run" in done.stderr
+    assert done.returncode != 0
+
+
+def test_bad_films_end_a_run_with_a_sentence_and_code_2(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_text("movie_name,genre,description\nOne,Drama,\n")
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "train.py"),
+            SMOKE,
+            "--train_file",
+            str(path),
+            "--output_dir",
+            str(tmp_path / "out"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert f"{path}:2: description is empty" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_going_on_from_a_model_with_other_genres_rebuilds_the_last_layer_and_says_so(tmp_path, run, some_films):
+    folder, _ = run
+    films = tmp_path / "opera.csv"
+    films.write_text(some_films.read_text(encoding="utf-8").replace("Western", "Opera"), encoding="utf-8")
+    output = tmp_path / "out"
+    done = launch(
+        *("--train_file", films, "--output_dir", output, "--init_from", folder),
+        *("--num_train_epochs", "1", "--learning_rate", "1e-12"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the last layer is rebuilt for 18 genres: 17 keep their weights, 1 start anew (Opera)" in done.stderr
+    before, after = MovieGenreModel.from_pretrained(folder), MovieGenreModel.from_pretrained(output)
+    assert "Opera" in after.config.genres
+    old, new = (model.classifier.output.weight for model in (before, after))
+    i, j = (model.config.genres.index("Drama") for model in (before, after))
+    assert torch.allclose(old[i], new[j], atol=1e-6)
+    assert torch.allclose(before.get_input_embeddings().weight, after.get_input_embeddings().weight, atol=1e-6)
+
+
+def test_a_learned_tokenizer_says_its_size(tmp_path, some_films):
+    done = launch(SMOKE, "--train_file", some_films, "--output_dir", tmp_path / "out", "--train_tokenizer", "true")
+    assert done.returncode == 0, done.stderr
+    size = MovieGenreModel.from_pretrained(tmp_path / "out").config.vocab_size
+    assert f"learned a tokenizer: {size:,} word pieces" in done.stderr
+    assert size < 10_000
+
+
+def test_every_row_is_trained_on_for_the_model_that_ships(tmp_path, run, some_films):
+    twin, _ = run
+    output = tmp_path / "out"
+    done = launch(
+        SMOKE, "--train_file", some_films, "--output_dir", output, "--fit_all", "true", "--decision_from", twin
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((output / "training.json").read_text())
+    assert record["data"]["films"] == {"train": sum(1 for _ in csv.DictReader(some_films.open(encoding="utf-8")))}
+    ours, theirs = (MovieGenreModel.from_pretrained(path).config for path in (output, twin))
+    assert ours.threshold_profiles == theirs.threshold_profiles
+
+
+# Arguments
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults():
+    _, network, training = parse_arguments([SMOKE, "--hidden_size", "48"])
+    assert network.hidden_size == 48
+    assert network.intermediate_size == 64
+    assert training.num_train_epochs == 2
+    assert training.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("name", ["seed", "scratch", "smoke"])
+def test_every_file_of_settings_is_valid(name):
+    parse_arguments([str(ROOT / "configs" / f"{name}.yaml")])
+
+
+def test_an_unknown_key_of_the_file_is_named(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("hiden_size: 3\n")
+    with pytest.raises(ValueError, match="'hiden_size' is not a flag"):
+        parse_arguments([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"loss": "mse"}, "loss='mse' is not known"),
+        ({"token_dropout": 1.0}, "token_dropout=1.0"),
+        ({"teacher": "nobody"}, "teacher='nobody'"),
+        ({"teacher_weight": 2.0}, "teacher_weight=2.0"),
+        ({"weights_dtype": "int4"}, "weights_dtype='int4'"),
+    ],
+)
+def test_arguments_out_of_range_are_named(tmp_path, values, message):
+    with pytest.raises(ValueError, match=message):
+        MovieGenreTrainingArguments(output_dir=str(tmp_path), **values)
+
+
+def test_help_explains_every_flag_of_our_own():
+    done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for flag in (
+        "--train_file",
+        "--init_from",
+        "--train_tokenizer",
+        "--token_dropout",
+        "--teacher",
+        "--resume_from_checkpoint",
+    ):
+        assert flag in done.stdout
+
+
+def test_reports_go_where_they_are_sent(tmp_path):
+    assert parse_arguments(["--output_dir", str(tmp_path), "--report_to", "none"])[2].report_to == []
+
+
+# Pieces
+
+
+def test_collating_pads_to_the_longest_text_of_the_batch():
+    batch = Collator(0)([{"input_ids": [1, 2, 3], "labels": [1.0, 0.0]}, {"input_ids": [4], "labels": [0.0, 0.5]}])
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[1.0, 0.0], [0.0, 0.5]]
+
+
+def test_token_dropout_leaves_out_the_share_asked_for_and_keeps_the_ends():
+    films = TokenDropout([{"input_ids": [1, *range(10, 510), 2], "labels": [0.0]}], 0.3)
+    torch.manual_seed(0)
+    lengths = [len(films[0]["input_ids"]) for _ in range(50)]
+    assert np.mean(lengths) == pytest.approx(2 + 350, abs=8)
+    assert len(set(lengths)) > 5
+    for _ in range(50):
+        short = TokenDropout([{"input_ids": [1, 7, 8, 2], "labels": [0.0]}], 0.99)[0]["input_ids"]
+        assert short[0] == 1
+        assert short[-1] == 2
+        assert len(short) >= 3
+
+
+def test_the_losses_follow_their_formulas():
+    logits = torch.tensor([[2.0, -1.0], [0.5, 0.0]])
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    p = logits.sigmoid()
+    right = torch.where(labels == 1, p, 1 - p)
+    assert torch.isclose(Loss("bce", 2.0)({"logits": logits}, labels), F.binary_cross_entropy(p, labels))
+    assert torch.isclose(Loss("focal", 2.0)({"logits": logits}, labels), (-((1 - right) ** 2) * right.log()).mean())
+    assert torch.isclose(Loss("focal", 0.0)({"logits": logits}, labels), F.binary_cross_entropy(p, labels))
+
+
+def test_the_logistic_function_does_not_overflow():
+    assert sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_going_on_with_other_sizes_is_refused(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="does not fit the sizes asked for"):
+        build_model(ModelArguments(init_from=str(tmp_path), intermediate_size=48), GENRES, 1500, 0)
+
+
+def test_going_on_keeps_every_weight_where_the_genres_are_the_same(tmp_path):
+    source = tiny_model()
+    source.save_pretrained(tmp_path)
+    model = build_model(ModelArguments(init_from=str(tmp_path), classifier_dropout=0.5), GENRES, 1500, 0)
+    assert model.config.classifier_dropout == 0.5
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in source.state_dict().items())
+
+
+def test_the_curves_are_drawn_from_the_history(tmp_path):
+    history = [
+        {"epoch": e, f"eval_{p}_{m}": 0.5}
+        for e in (1, 2)
+        for p in ("train", "validation")
+        for m in ("loss", "micro_f1")
+    ]
+    plot_curves(history, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
