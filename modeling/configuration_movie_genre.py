@@ -54,18 +54,18 @@ class MovieGenreConfig(PreTrainedConfig):
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["pooling_weights", "pooled_output", "hidden_states"]
 
     vocab_size: int = 30522
-    hidden_size: int = 256
+    hidden_size: int = 128
     num_hidden_layers: int = 4
     num_attention_heads: int = 8
     head_dim: int | None = None
-    intermediate_size: int = 1024
+    intermediate_size: int = 256
     hidden_act: Literal["gelu", "relu", "silu"] = "gelu"
-    norm_placement: Literal["post", "pre"] = "post"
+    norm_placement: Literal["post", "pre"] = "pre"
     position_embedding_type: Literal["learned", "sinusoidal"] = "learned"
-    max_position_embeddings: int = 512
+    max_position_embeddings: int = 256
     hidden_dropout_prob: float | int = 0.1
-    attention_probs_dropout_prob: float | int = 0.1
-    classifier_dropout: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.0
+    classifier_dropout: float | int = 0.3
     classifier_hidden_size: int | None = None
     dropout_samples: int = 5
     mc_dropout_scope: Literal["head", "encoder"] = "head"

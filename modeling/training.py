@@ -180,7 +180,7 @@ class MovieGenreTrainingArguments(TrainingArguments):
     loss: str = field(default="bce", metadata={"help": "bce, or focal (Lin et al. 2017)"})
     focal_gamma: float = field(default=2.0, metadata={"help": "exponent of the focal loss"})
     token_dropout: float = field(
-        default=0.0, metadata={"help": "share of a description's word pieces left out, anew each time it is read"}
+        default=0.3, metadata={"help": "share of a description's word pieces left out, anew each time it is read"}
     )
     teacher: str = field(
         default="linear",

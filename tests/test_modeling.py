@@ -30,7 +30,7 @@ def bert_twin():
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 96}
     bert = BertModel(BertConfig(vocab_size=100, initializer_range=0.2, **sizes), add_pooling_layer=False).eval()
-    ours = tiny_model(vocab_size=100, max_position_embeddings=512, **sizes)
+    ours = tiny_model(vocab_size=100, max_position_embeddings=512, norm_placement="post", **sizes)
     theirs = bert.state_dict()
     state = {
         "embeddings.word_embeddings.weight": theirs["embeddings.word_embeddings.weight"],

@@ -94,7 +94,16 @@ def test_pooling_weights_of_words_are_those_of_their_pieces(model, tokenizer):
     with torch.no_grad():
         weights = model(torch.tensor([encoded["input_ids"]])).pooling_weights[0]
     words = model.predict_genres(TEXT, tokenizer, attribution="pooling").word_weights
-    assert [TEXT[start:end] for start, end, _ in words] == "A retired gunman rides into a border town".split()
+    assert [TEXT[start:end] for start, end, _ in words] == [
+        "A",
+        "retired",
+        "gunman",
+        "rides",
+        "into",
+        "a",
+        "border",
+        "town",
+    ]
     raw = [
         sum(float(w) for (s, e), w in zip(encoded["offset_mapping"], weights, strict=True) if start <= s < e <= end)
         for start, end, _ in words

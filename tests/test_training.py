@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from modeling import MovieGenreModel
-from modeling.data import DataError, genre_matrix, read_films
 from modeling.training import (
     Collator,
     Loss,
@@ -23,7 +22,6 @@ from modeling.training import (
     parse_arguments,
     plot_curves,
     sigmoid,
-    train,
 )
 
 from .conftest import GENRES, MOVIES, ROOT, tiny_model

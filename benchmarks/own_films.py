@@ -1,0 +1,74 @@
+"""The second, independent test: the test rows of data/movies.csv; writes results/own_films.json.
+
+    python benchmarks/own_films.py
+
+Scores the shipped checkpoint, apart for titles that its training list has too and for those that it has not, and what
+training on the train rows alone reaches (python train.py without further words).
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from modeling.data import file_hash, normalise  # noqa: E402
+
+MOVIES = ROOT / "data" / "movies.csv"
+TMDB = ROOT.parent / "shared" / "data" / "top_movies.csv"
+RUN = ROOT / "runs" / "movies"
+
+
+def evaluate(model: Path, data: Path, output: Path) -> dict:
+    """Figures of `movie-genre evaluate` on the test rows of a file."""
+    command = [sys.executable, "-m", "modeling.cli", "evaluate", "--split", "test"]
+    flags = ["--model", str(model), "--data", str(data), "--output", str(output)]
+    subprocess.run([*command, *flags], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return json.loads(output.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Measure and write."""
+    if not TMDB.exists():
+        sys.exit(f"{os.path.relpath(TMDB, ROOT)} is not here: without it nobody can tell which titles are known")
+    with TMDB.open(encoding="utf-8", newline="") as file:
+        known = {normalise(row["movie_name"]) for row in csv.DictReader(file)}
+    with MOVIES.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    parts = {
+        "all": rows,
+        "known": [row for row in rows if normalise(row["movie_name"]) in known],
+        "new": [row for row in rows if normalise(row["movie_name"]) not in known],
+    }
+    systems = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, part in parts.items():
+            path = Path(folder) / "films.csv"
+            with path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, rows[0].keys())
+                writer.writeheader()
+                writer.writerows(part)
+            systems[f"checkpoint, {name}"] = evaluate(ROOT / "checkpoint", path, Path(folder) / "result.json")
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
+        subprocess.run([*launch, "--output_dir", str(RUN), "--overwrite_output_dir", "true"], cwd=ROOT, check=True)
+        systems["trained on data/movies.csv"] = evaluate(RUN, MOVIES, Path(folder) / "result.json")
+    training = json.loads((RUN / "training.json").read_text(encoding="utf-8"))
+    result = {
+        "command": "python benchmarks/own_films.py",
+        "data": {"source": MOVIES.name, "sha256": file_hash(MOVIES)},
+        "training_seconds": training["seconds"],
+        "versions": training["versions"],
+        "systems": systems,
+    }
+    (ROOT / "benchmarks" / "results" / "own_films.json").write_text(
+        json.dumps(result, indent=1) + "\n", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""movie-genre as a user runs it."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from modeling import MovieGenreModel
+from modeling.decision import tune_thresholds
+from modeling.metrics import SCORES, scores
+from modeling.prediction_movie_genre import choose
+
+from .conftest import GENRES, ROOT, tiny_model
+
+TEXT = "A retired gunman rides into a border town."
+
+
+def movie_genre(*arguments, stdin=None):
+    return subprocess.run(
+        [sys.executable, "-m", "modeling.cli", *map(str, arguments)],
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tokenizer):
+    path = tmp_path_factory.mktemp("cli") / "model"
+    tiny_model().save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory, descriptions):
+    """Forty films with genres drawn at random, half of them for testing."""
+    path = tmp_path_factory.mktemp("cli") / "films.csv"
+    generator = np.random.default_rng(0)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["movie_name", "genre", "description", "split"])
+        for i, text in enumerate(descriptions[:40]):
+            genres = generator.choice(GENRES, size=generator.integers(1, 4), replace=False)
+            writer.writerow([f"Film {i}", ", ".join(genres), text, "test" if i % 2 else "validation"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, folder, films):
+    out = tmp_path_factory.mktemp("cli")
+    done = movie_genre(
+        *("evaluate", "--model", folder, "--data", films, "--split", "test", "--resamples", 50),
+        *("--output", out / "results.json", "--disagreements", out / "odd.csv", "--probabilities", out / "p.npy"),
+    )
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def truth_of(films, split):
+    with films.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    return rows, np.array([[genre in row["genre"].split(", ") for genre in GENRES] for row in rows], dtype=float)
+
+
+def test_evaluate_writes_the_scores_of_exactly_those_films(evaluated, films, folder):
+    out, done = evaluated
+    results = json.loads((out / "results.json").read_text())
+    assert list(results)[: len(SCORES) + 3] == ["rows", *SCORES, "intervals", "per_genre"]
+    assert results["rows"] == 20
+    rows, truth = truth_of(films, "test")
+    model = MovieGenreModel.from_pretrained(folder)
+    probabilities = np.array([list(model.predict_genres(row["description"]).probabilities.values()) for row in rows])
+    assert np.allclose(np.load(out / "p.npy"), probabilities, atol=1e-6)
+    expected = scores(truth, choose(probabilities, np.full(4, 0.5), 1), probabilities)
+    assert {name: results[name] for name in SCORES} == pytest.approx(expected)
+    assert "micro f1" in done.stdout
+    assert "Western" in done.stdout
+
+
+def test_evaluate_lists_the_films_where_model_and_file_differ_most(evaluated, films):
+    out, _ = evaluated
+    _, truth = truth_of(films, "test")
+    probabilities = np.load(out / "p.npy")
+    losses = -(truth * np.log(probabilities) + (1 - truth) * np.log1p(-probabilities)).mean(1)
+    rows = list(csv.DictReader((out / "odd.csv").open(encoding="utf-8", newline="")))
+    assert [float(row["log_loss"]) for row in rows] == pytest.approx(sorted(losses, reverse=True), abs=1e-3)
+    assert rows[0]["movie_name"] == f"Film {2 * int(losses.argmax()) + 1}"
+
+
+def test_tune_fits_the_thresholds_and_leaves_the_model_alone(tmp_path, folder, films):
+    before = (folder / "config.json").read_bytes()
+    done = movie_genre(
+        *("tune", "--model", folder, "--data", films, "--split", "validation"),
+        *("--objective", "macro_f1", "--output", tmp_path / "tuned"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "config.json").read_bytes() == before
+    tuned = MovieGenreModel.from_pretrained(tmp_path / "tuned")
+    rows, truth = truth_of(films, "validation")
+    probabilities = np.array(
+        [list(p.probabilities.values()) for p in tuned.predict_genres([r["description"] for r in rows])]
+    )
+    expected = tune_thresholds(truth, probabilities, "macro_f1")
+    assert tuned.config.default_profile == "macro_f1"
+    assert tuned.config.threshold_profiles["macro_f1"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_tune_refuses_to_write_over_the_model(folder, films):
+    done = movie_genre("tune", "--model", folder, "--data", films, "--output", folder)
+    assert done.returncode == 2
+    assert "is not an empty folder: name a new one" in done.stderr
+
+
+def test_predict_answers_arguments_and_standard_input_alike(folder):
+    one = movie_genre("predict", "--model", folder, "--words", TEXT)
+    two = movie_genre("predict", "--model", folder, "--words", stdin=f"{TEXT}\n\nSnow falls.\n")
+    assert one.returncode == two.returncode == 0, one.stderr + two.stderr
+    lines = [json.loads(line) for line in two.stdout.splitlines()]
+    assert len(lines) == 2
+    assert json.loads(one.stdout)["probabilities"] == pytest.approx(lines[0]["probabilities"], abs=1e-6)
+    assert [TEXT[start:end] for start, end, _ in lines[0]["word_weights"]][:2] == ["A", "retired"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "--model", "nowhere/to-be-found", TEXT], "no model in 'nowhere/to-be-found'"),
+        (["predict", "--model", "FOLDER", ""], "has no words"),
+        (["predict", "--model", "FOLDER", "--threshold", "best", TEXT], "no threshold profile 'best'"),
+        (["evaluate", "--model", "FOLDER", "--data", "none.csv", "--output", "x.json"], "none.csv does not exist"),
+        (["evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json"], "unknown genre"),
+        (
+            ["tune", "--model", "FOLDER", "--data", "none.csv", "--output", "x", "--objective", "luck"],
+            "'luck' is not known",
+        ),
+    ],
+)
+def test_a_mistake_gets_a_sentence_and_code_2(folder, arguments, message):
+    done = movie_genre(*(folder if argument == "FOLDER" else argument for argument in arguments))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (ROOT / "x.json").exists()
+
+
+def test_help_answers_without_loading_torch():
+    started = time.perf_counter()
+    done = movie_genre("--help")
+    seconds = time.perf_counter() - started
+    assert all(command in done.stdout for command in ("predict", "evaluate", "tune"))
+    program = "import sys, modeling.cli; print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "set()", f"--help took {seconds:.1f} s"

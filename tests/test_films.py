@@ -1,0 +1,77 @@
+"""data/check.py finds what it is there to find."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import MOVIES, ROOT
+
+
+def check(path):
+    done = subprocess.run(
+        [sys.executable, "data/check.py", str(path), "--reference", "nowhere.csv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.fixture
+def rows():
+    with MOVIES.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path, rows):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_the_projects_own_films_keep_every_rule():
+    assert check(MOVIES) == (0, check(MOVIES)[1])
+
+
+def drama(rows):
+    return next(row for row in rows if row["genre"].startswith("Drama"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda rows: drama(rows).update(genre="Drame"), "unknown genre 'Drame'"),
+        (lambda rows: drama(rows).update(genre="Drama, Drama"), "repeats a genre"),
+        (lambda rows: drama(rows).update(year="1899"), "year '1899' lies outside"),
+        (lambda rows: drama(rows).update(split="dev"), "split 'dev' is none of"),
+        (lambda rows: drama(rows).update(country=""), "country '' is empty"),
+        (lambda rows: drama(rows).update(description="Too short to say."), "description has 4 words"),
+        (
+            lambda rows: drama(rows).update(description=drama(rows)["description"] + " What a drama."),
+            "names its genre: ['drama']",
+        ),
+        (lambda rows: drama(rows).update(description="Ein Mann geht nach Hause, " * 8), "stray white space"),
+        (
+            lambda rows: drama(rows).update(description=("Ein Mann geht nach Hause, " * 8).strip()),
+            "does not read as English",
+        ),
+        (lambda rows: rows.append(dict(rows[0])), "stands already at"),
+        (lambda rows: rows.append({**rows[0], "year": "1999"}), "nearly the same text as"),
+        (
+            lambda rows: [
+                row.update(description=row["description"] + " They never saw it coming.") for row in rows[:4]
+            ],
+            "'they never saw it coming' stands in 4 rows",
+        ),
+        (lambda rows: rows.__delitem__(slice(40, None)), "40 rows, expected at least"),
+    ],
+)
+def test_a_broken_rule_is_found_and_named(tmp_path, rows, spoil, message):
+    spoil(rows)
+    code, printed = check(write(tmp_path / "films.csv", rows))
+    assert code == 1
+    assert message in printed
