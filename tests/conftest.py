@@ -35,7 +35,7 @@ def tiny_config(**values):
 def tiny_model(**values):
     """A network whose random weights are large enough for its answers to differ visibly."""
     set_seed(0)
-    model = MovieGenreModel(tiny_config(initializer_range=0.3, **values))
+    model = MovieGenreModel(tiny_config(**{"initializer_range": 0.3, **values}))
     return model.eval()
 
 
