@@ -26,6 +26,7 @@ from modeling.prediction_movie_genre import GenrePrediction
 HERE = Path(__file__).parent
 MAX_CHARACTERS = 20_000
 EXAMPLES = 6
+INVITATION = "The genres will stand here."
 
 
 def load_model() -> MovieGenreModel:
@@ -72,21 +73,29 @@ def build(model: MovieGenreModel) -> gr.Blocks:
             with gr.Column():
                 description = gr.Textbox(
                     label="Description",
-                    placeholder="A retired hitman ...",
-                    lines=6,
+                    info="What happens, in English, in a sentence or two.",
+                    lines=1,  # so that Enter submits; the box grows with its text
                     max_lines=12,
                     max_length=MAX_CHARACTERS,
-                    submit_btn="Say genres",
+                    autofocus=True,
                 )
+                button = gr.Button("Say genres", variant="primary")
                 rows = examples()
                 if rows:
                     gr.Examples(rows, description, label="Films to try", cache_examples=False)
             with gr.Column():
-                genres = gr.Markdown("", label="Genres", elem_id="genres", container=True, min_height=60)
+                genres = gr.Markdown(INVITATION, container=True, elem_id="genres")
                 probabilities = gr.Label(
                     label="Probability of each genre", num_top_classes=len(model.config.genres), show_heading=False
                 )
-        description.submit(predict, description, [probabilities, genres], api_name="predict", concurrency_limit=2)
+        gr.on(
+            [description.submit, button.click],
+            predict,
+            description,
+            [probabilities, genres],
+            api_name="predict",
+            concurrency_limit=2,
+        )
     return page
 
 

@@ -62,10 +62,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--twin", type=Path, default=Path("runs/quality/scratch-0"), help="run that kept rows aside")
     parser.add_argument("--output", type=Path, default=Path("runs/ship"), help="folder of the refitted run")
-    parser.add_argument("--card_only", action="store_true", help="render the card again from what lies in checkpoint/")
+    parser.add_argument("--refresh", action="store_true", help="only renew the code files and the card")
     options = parser.parse_args()
 
-    if not options.card_only:
+    if not options.refresh:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
         flags = ["configs/scratch.yaml", "--train_file", str(DATA), "--output_dir", str(options.output)]
         flags += ["--fit_all", "true", "--decision_from", str(options.twin), "--overwrite_output_dir", "true"]
@@ -73,9 +73,11 @@ def main() -> None:
             subprocess.run([*command, *flags], cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
         CHECKPOINT.mkdir(exist_ok=True)
         for path in sorted((ROOT / options.output).iterdir()):
-            if path.suffix in (".json", ".safetensors", ".py"):
+            if path.suffix in (".json", ".safetensors"):
                 shutil.copy(path, CHECKPOINT / path.name)
         shutil.copy(ROOT / options.twin / "evaluation.json", CHECKPOINT / "evaluation.json")
+    for path in (ROOT / "modeling").glob("*_movie_genre.py"):
+        shutil.copy(path, CHECKPOINT / path.name)
     evaluation, training = (
         json.loads((CHECKPOINT / name).read_text(encoding="utf-8")) for name in ("evaluation.json", "training.json")
     )
