@@ -542,7 +542,7 @@ def build_trainer(
     scored["train"] = scored["train"].shuffle(seed=0).select(range(min(CURVE_ROWS, len(scored["train"]))))
     callbacks: list[TrainerCallback] = []
     if "validation" not in scored:
-        arguments.load_best_model_at_end = False
+        arguments.load_best_model_at_end, arguments.metric_for_best_model = False, None
     elif arguments.early_stopping_patience:
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
     return Trainer(
