@@ -17,11 +17,13 @@ import sys
 
 def main() -> int:
     """Train; 2 for a mistake in arguments or data, told in one sentence."""
+    from huggingface_hub.errors import StrictDataclassError
+
     from modeling.training import parse_arguments, train
 
     try:
         train(*parse_arguments(sys.argv[1:]))
-    except ValueError as error:  # DataError too
+    except (ValueError, OSError, StrictDataclassError) as error:  # DataError is a ValueError
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     return 0

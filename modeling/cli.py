@@ -50,16 +50,16 @@ class Films:
         genre_map: str,
         skip_bad_rows: bool,
     ) -> None:
-        from .data import DataError, assign_splits, genre_matrix, read_films
+        from .data import DataError, assign_splits, genre_matrix, parse_genre_map, read_films, read_split
 
         films, problems = read_films(
-            data, genre_map=json.loads(genre_map), genres=model.config.genres, skip_bad_rows=skip_bad_rows
+            data, genre_map=parse_genre_map(genre_map), genres=model.config.genres, skip_bad_rows=skip_bad_rows
         )
         if problems:
             print(f"{len(problems)} bad rows left out, the first: {problems[0]}", file=sys.stderr)
         if split is not None:
             if split_file is not None:
-                films = assign_splits(films, stored=json.loads(split_file.read_text(encoding="utf-8")))
+                films = assign_splits(films, stored=read_split(split_file))
             elif not any(films["split"]):
                 raise DataError(f"{data} has no split column: name a --split-file, or leave --split out")
             keep = [i for i, name in enumerate(films["split"]) if name == split]

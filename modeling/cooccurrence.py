@@ -37,8 +37,10 @@ def cooccurrence_embeddings(
     information = np.log(counts.data / (frequency[counts.row] * context[counts.col]))
     positive = information > 0
     matrix = csr_matrix((information[positive], (counts.row[positive], counts.col[positive])), shape=shape)
-    vectors, values, _ = randomized_svd(matrix, dimensions, random_state=seed)
-    embeddings = vectors * np.sqrt(values)
+    rank = min(dimensions, vocabulary_size)
+    vectors, values, _ = randomized_svd(matrix, rank, random_state=seed)
+    embeddings = np.zeros((vocabulary_size, dimensions))
+    embeddings[:, :rank] = vectors * np.sqrt(values)
     norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
     known = norm[:, 0] > 0
     embeddings[known] *= scale * np.sqrt(dimensions) / norm[known]

@@ -167,6 +167,34 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
     return list(dict.fromkeys(aliases.get(name, name) for name in stripped))
 
 
+def parse_genre_map(text: str | None) -> dict[str, str]:
+    """Other spellings of genres from a JSON object, as flags take it.
+
+    Raises:
+        DataError: if it is no object of names.
+    """
+    try:
+        mapping = json.loads(text or "{}")
+    except ValueError:
+        mapping = None
+    if not isinstance(mapping, dict) or not all(isinstance(name, str) for name in mapping.values()):
+        raise DataError(f'genre_map {_short(str(text))} is no JSON object of names, as in {{"Musical": "Music"}}')
+    return mapping
+
+
+def read_split(path: str | Path) -> dict[str, list[str]]:
+    """Row hashes of a stored split: the split.json that a training run leaves.
+
+    Raises:
+        DataError: if there is none.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {name: list(stored[name]) for name in ("validation", "test")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no split.json of a training run: {error}") from None
+
+
 def normalise(description: str) -> str:
     """Description without differences of case, Unicode form, punctuation and white space."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", description).casefold()))
@@ -244,6 +272,8 @@ def _draw(
     for row, wanted in zip(hashes, films["genre"], strict=True):
         if row in number:
             labels[number[row], [genres.index(genre) for genre in wanted]] = 1
+    if len(genres) == 1:  # the stratifier takes two columns at least
+        labels = np.column_stack([labels, 1 - labels])
     if len(groups) < 4:
         raise DataError(
             f"{len(groups)} different descriptions are too few to set some aside for {target}: at least 4 are needed"

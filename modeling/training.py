@@ -38,8 +38,19 @@ from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
 from . import MovieGenreConfig, MovieGenreModel
 from .cooccurrence import cooccurrence_embeddings
-from .data import Columns, assign_splits, file_hash, genre_matrix, genre_vocabulary, read_films, split_hashes
-from .decision import DEFAULT_OBJECTIVE, best_global_threshold, tune_profiles
+from .data import (
+    Columns,
+    DataError,
+    assign_splits,
+    file_hash,
+    genre_matrix,
+    genre_vocabulary,
+    parse_genre_map,
+    read_films,
+    read_split,
+    split_hashes,
+)
+from .decision import DEFAULT_OBJECTIVE, FOLDS, best_global_threshold, tune_profiles
 from .metrics import scores
 from .multilabel_metric import MultilabelMetric
 from .prediction_movie_genre import choose, resolve_thresholds
@@ -132,7 +143,11 @@ class ModelArguments:
     min_genres: int | None = field(default=None, metadata={"help": "genres that every film is given at least"})
 
     def __post_init__(self) -> None:
-        """Reject values out of range."""
+        """Reject contradictions and values out of range."""
+        if self.init_from is not None and (self.train_tokenizer or self.tokenizer is not None):
+            raise ValueError("init_from brings its own tokenizer: leave tokenizer and train_tokenizer out")
+        if self.tokenizer is not None and self.train_tokenizer:
+            raise ValueError("tokenizer and train_tokenizer contradict each other: give one of them")
         if self.embedding_init not in ("cooccurrence", "normal"):
             raise ValueError(f"embedding_init={self.embedding_init!r} is not known; choose cooccurrence or normal")
 
@@ -413,7 +428,7 @@ def load_films(data: DataArguments) -> Films:
         DataError: if they cannot be used.
     """
     columns = Columns(data.title_column, data.genre_column, data.text_column)
-    genre_map = json.loads(data.genre_map or "{}")
+    genre_map = parse_genre_map(data.genre_map)
     films, problems = read_films(
         data.train_file, columns=columns, genre_map=genre_map, skip_bad_rows=data.skip_bad_rows
     )
@@ -422,9 +437,14 @@ def load_films(data: DataArguments) -> Films:
     if data.fit_all:
         films = films.remove_columns("split").add_column("split", ["train"] * len(films))  # type: ignore[call-arg]
     else:
-        stored = json.loads(Path(data.split_file).read_text(encoding="utf-8")) if data.split_file else None
+        stored = read_split(data.split_file) if data.split_file else None
         films = assign_splits(films, stored=stored, seed=data.split_seed)
     rows = {name: [i for i, split in enumerate(films["split"]) if split == name] for name in ("train", "validation")}
+    if not data.fit_all and len(rows["validation"]) < FOLDS:
+        raise DataError(
+            f"{data.train_file} has {len(rows['validation'])} validation films, too few to choose an epoch and "
+            f"thresholds by: at least {FOLDS} are needed"
+        )
     parts = {name: films.select(indices) for name, indices in rows.items() if indices}
     return Films(parts, genre_vocabulary(films), split_hashes(films))
 
@@ -485,12 +505,11 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     set_seed(arguments.seed)
 
     films = load_films(data)
+    twin = _load_twin(data.decision_from, films.genres)
     model, tokenizer = load_network(network, films)
     logger.info(
-        "%s; %d genres; %s parameters",
-        ", ".join(f"{len(part):,} films to {name}" for name, part in films.parts.items()).replace(
-            "validation", "validate"
-        ),
+        "films: %s; %d genres; %s parameters",
+        ", ".join(f"{len(part):,} {name}" for name, part in films.parts.items()),
         len(films.genres),
         f"{model.num_parameters():,}",
     )
@@ -500,11 +519,11 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     # The Trainer sorts what it predicts by length: truth is what comes back with the predictions, row by row.
     scored = {part: trainer.predict(rows) for part, rows in _encode_all(films, tokenizer, model).items()}  # type: ignore[arg-type]
     if trainer.is_world_process_zero():
-        results = _decide(model, scored, data.decision_from)
+        results = _decide(model, scored, twin)
         save_model(model, tokenizer, output, arguments.weights_dtype)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
         record = {
-            "command": " ".join(["train.py", *sys.argv[1:]]),
+            "command": _command(sys.argv[1:]),
             "data": source | {"films": {name: len(part) for name, part in films.parts.items()}},
             "arguments": _given(data) | _given(network) | _given(arguments),
             "seed": arguments.seed,
@@ -565,16 +584,13 @@ def _encode_all(films: Films, tokenizer: BertTokenizer, model: MovieGenreModel) 
 
 
 def _decide(
-    model: MovieGenreModel, scored: dict[str, PredictionOutput], decision_from: str | None
+    model: MovieGenreModel, scored: dict[str, PredictionOutput], twin: MovieGenreConfig | None
 ) -> dict[str, dict[str, float]]:
     """Give the model its threshold profiles, and score every part with the default one."""
     config = model.config
     truth = {part: np.asarray(output.label_ids) for part, output in scored.items()}
     probabilities = {part: sigmoid(np.asarray(output.predictions)) for part, output in scored.items()}
-    if decision_from is not None:
-        twin = AutoConfig.from_pretrained(decision_from)
-        if twin.genres != config.genres:
-            raise ValueError(f"decision_from={decision_from!r} has other genres than the films")
+    if twin is not None:
         config.threshold_profiles, config.default_profile = twin.threshold_profiles, twin.default_profile
     else:
         config.threshold_profiles = tune_profiles(
@@ -642,6 +658,26 @@ def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
         axis.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _load_twin(decision_from: str | None, genres: list[str]) -> MovieGenreConfig | None:
+    """Configuration of the model whose thresholds are taken over.
+
+    Raises:
+        ValueError: if it has other genres.
+    """
+    if decision_from is None:
+        return None
+    twin = AutoConfig.from_pretrained(decision_from)
+    if twin.genres != genres:
+        raise ValueError(f"decision_from={decision_from!r} has other genres than the films: {', '.join(genres)}")
+    return twin
+
+
+def _command(words: Sequence[str]) -> str:
+    """The command line for the record, without the value of a token."""
+    shown = ["***" if i and words[i - 1] == "--hub_token" else word for i, word in enumerate(words)]
+    return " ".join(["train.py", *("--hub_token=***" if word.startswith("--hub_token=") else word for word in shown)])
 
 
 def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> str | None:

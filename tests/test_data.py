@@ -14,8 +14,10 @@ from modeling.data import (
     genre_matrix,
     genre_vocabulary,
     normalise,
+    parse_genre_map,
     parse_genres,
     read_films,
+    read_split,
     row_hash,
     split_hashes,
 )
@@ -203,6 +205,21 @@ def test_bad_rows_can_be_left_out(tmp_path):
     films, problems = read_films(write(tmp_path, HEADER + "One,Drama,A text.\nBad,Drama,\nBad\n"), skip_bad_rows=True)
     assert films["movie_name"] == ["One"]
     assert len(problems) == 2
+
+
+@pytest.mark.parametrize("text", ["{broken", "[1]", '{"Musical": 3}'])
+def test_a_genre_map_that_is_none_gets_a_sentence(text):
+    with pytest.raises(DataError, match="is no JSON object of names"):
+        parse_genre_map(text)
+
+
+def test_a_stored_split_that_is_none_gets_a_sentence(tmp_path):
+    for content in (None, "{}", "[]", "nonsense"):
+        path = tmp_path / "split.json"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(DataError, match=r"split\.json is no split\.json of a training run"):
+            read_split(path)
 
 
 # Splits

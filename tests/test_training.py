@@ -12,13 +12,17 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from modeling import MovieGenreModel
+from modeling.data import DataError
 from modeling.training import (
     Collator,
+    DataArguments,
     Loss,
     ModelArguments,
     MovieGenreTrainingArguments,
     TokenDropout,
+    _command,
     build_model,
+    load_films,
     parse_arguments,
     plot_curves,
     sigmoid,
@@ -217,6 +221,27 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
 def test_arguments_out_of_range_are_named(tmp_path, values, message):
     with pytest.raises(ValueError, match=message):
         MovieGenreTrainingArguments(output_dir=str(tmp_path), **values)
+
+
+def test_arguments_that_contradict_each_other_are_named():
+    with pytest.raises(ValueError, match="init_from brings its own tokenizer"):
+        ModelArguments(init_from="checkpoint", train_tokenizer=True)
+    with pytest.raises(ValueError, match="fit_all and decision_from go together"):
+        DataArguments(fit_all=True)
+
+
+def test_a_token_never_reaches_the_record():
+    for words in (["--hub_token", "hf_secret", "--seed", "1"], ["--hub_token=hf_secret", "--seed", "1"]):
+        command = _command(words)
+        assert "hf_secret" not in command
+        assert command.endswith("--seed 1")
+
+
+def test_too_few_validation_films_are_named_before_training(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_text("genre,description,split\n" + "".join(f"Drama,Text {i}.,train\n" for i in range(20)))
+    with pytest.raises(DataError, match="has 3 validation films, too few"):
+        load_films(DataArguments(train_file=str(path)))
 
 
 def test_help_explains_every_flag_of_our_own():
