@@ -19,7 +19,8 @@ def main() -> int:
     """Train; 2 for a mistake in arguments or data, told in one sentence."""
     from huggingface_hub.errors import StrictDataclassError
 
-    from modeling.training import parse_arguments, train
+    from modeling.arguments import parse_arguments
+    from modeling.training import train
 
     try:
         train(*parse_arguments(sys.argv[1:]))

@@ -8,11 +8,12 @@ leaves this module as a `datasets.Dataset`.
 import ast
 import csv
 import hashlib
+import itertools
 import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -420,7 +421,7 @@ def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
     lines = _lines(path)
     first = next(lines)
     delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(_chain(first, lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
     start = 1
     try:
         header = next(reader)
@@ -453,12 +454,11 @@ def _check_header(header: Sequence[str], path: Path) -> None:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Lines of a UTF-8 file with their ends; a bounded length guards against files that are one endless line."""
+    """Lines of a UTF-8 file with their ends."""
     number = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            while line := file.readline(MAX_COLUMNS * MAX_CELL_CHARACTERS):
-                number += 1
+            for number, line in enumerate(file, 1):
                 if "\0" in line:
                     raise DataError(f"{path}:{number}: a NUL character: this is not a text file, or it is damaged")
                 yield line
@@ -468,11 +468,6 @@ def _lines(path: Path) -> Iterator[str]:
             f"{path}: near line {number + 1}: byte 0x{byte:02x} is not UTF-8: "
             "save the file as UTF-8 (iconv -f LATIN1 -t UTF-8, if it is Latin-1)"
         ) from None
-
-
-def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
-    yield first
-    yield from rest
 
 
 def _short(text: str, limit: int = 80) -> str:

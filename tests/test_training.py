@@ -12,18 +12,16 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from modeling import MovieGenreModel
+from modeling.arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments, parse_arguments
 from modeling.data import DataError
 from modeling.training import (
     Collator,
-    DataArguments,
     Loss,
-    ModelArguments,
-    MovieGenreTrainingArguments,
     TokenDropout,
     _command,
+    _resume_from,
     build_model,
     load_films,
-    parse_arguments,
     plot_curves,
     sigmoid,
 )
@@ -121,6 +119,13 @@ def test_an_earlier_run_is_not_overwritten_unasked(run, some_films):
     done = launch(SMOKE, "--train_file", some_films, "--output_dir", folder)
     assert "holds checkpoints of an earlier run" in done.stderr
     assert done.returncode != 0
+
+
+def test_starting_anew_takes_the_earlier_checkpoints_away(tmp_path):
+    (tmp_path / "checkpoint-500").mkdir()
+    arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), overwrite_output_dir=True)
+    assert _resume_from(arguments, tmp_path) is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_films_end_a_run_with_a_sentence_and_code_2(tmp_path):

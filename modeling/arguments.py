@@ -1,0 +1,201 @@
+"""What train.py can be told, on the command line or in a YAML file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import HfArgumentParser, TrainingArguments
+
+
+@dataclass
+class DataArguments:
+    """Where the films come from."""
+
+    train_file: str = field(
+        default="data/movies.csv",
+        metadata={"help": "films: a .csv, .parquet or .jsonl file, or the id of a data set on the Hub"},
+    )
+    text_column: str | None = field(
+        default=None, metadata={"help": "column of the descriptions; the usual names are found by themselves"}
+    )
+    genre_column: str | None = field(default=None, metadata={"help": "column of the genres"})
+    title_column: str | None = field(default=None, metadata={"help": "column of the titles"})
+    genre_map: str | None = field(
+        default=None, metadata={"help": 'other spellings of genres, as JSON: \'{"Sci-Fi": "Science Fiction"}\''}
+    )
+    skip_bad_rows: bool = field(
+        default=False, metadata={"help": "leave bad rows out and count them, instead of stopping"}
+    )
+    split_file: str | None = field(
+        default=None, metadata={"help": "split.json of an earlier run, to train on the same rows"}
+    )
+    split_seed: int = field(default=0, metadata={"help": "seed of the split, where neither file nor column gives one"})
+    fit_all: bool = field(
+        default=False,
+        metadata={"help": "train on all rows, with nothing kept aside: for the model that ships. Needs decision_from"},
+    )
+    decision_from: str | None = field(
+        default=None,
+        metadata={"help": "folder of the model whose thresholds are taken over: the twin that kept rows aside"},
+    )
+
+    def __post_init__(self) -> None:
+        """Reject contradictions."""
+        if self.fit_all != (self.decision_from is not None):
+            raise ValueError("fit_all and decision_from go together: thresholds need films that were not trained on")
+
+
+@dataclass
+class ModelArguments:
+    """The network; what is not given keeps the default of MovieGenreConfig, or of the model that `init_from` names."""
+
+    init_from: str | None = field(
+        default=None, metadata={"help": "folder or Hub repository of a movie genre model to go on from"}
+    )
+    tokenizer: str | None = field(
+        default=None,
+        metadata={"help": "folder or Hub repository of a WordPiece tokenizer; the standard 30,522 entries by default"},
+    )
+    train_tokenizer: bool = field(
+        default=False, metadata={"help": "learn the word pieces from the training descriptions instead"}
+    )
+    embedding_init: str = field(
+        default="cooccurrence",
+        metadata={"help": "cooccurrence (learned from the training texts) or normal, for a network from scratch"},
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "width of the encoder"})
+    num_hidden_layers: int | None = field(default=None, metadata={"help": "encoder layers"})
+    num_attention_heads: int | None = field(default=None, metadata={"help": "attention heads a layer"})
+    head_dim: int | None = field(default=None, metadata={"help": "width of one head"})
+    intermediate_size: int | None = field(default=None, metadata={"help": "width of the feed-forward block"})
+    hidden_act: str | None = field(default=None, metadata={"help": "gelu, relu or silu"})
+    norm_placement: str | None = field(
+        default=None, metadata={"help": "layer normalisation behind each block (post) or before it (pre)"}
+    )
+    position_embedding_type: str | None = field(default=None, metadata={"help": "learned or sinusoidal"})
+    max_position_embeddings: int | None = field(default=None, metadata={"help": "longest input in tokens"})
+    hidden_dropout_prob: float | None = field(default=None, metadata={"help": "dropout in the encoder"})
+    attention_probs_dropout_prob: float | None = field(
+        default=None, metadata={"help": "dropout on attention probabilities"}
+    )
+    classifier_dropout: float | None = field(default=None, metadata={"help": "dropout before each dense layer"})
+    classifier_hidden_size: int | None = field(default=None, metadata={"help": "width of the dense layers"})
+    dropout_samples: int | None = field(default=None, metadata={"help": "dropout masks averaged in training"})
+    mc_dropout_scope: str | None = field(
+        default=None, metadata={"help": "Monte-Carlo dropout in the classifier (head) or everywhere (encoder)"}
+    )
+    min_genres: int | None = field(default=None, metadata={"help": "genres that every film is given at least"})
+
+    def __post_init__(self) -> None:
+        """Reject contradictions and values out of range."""
+        if self.init_from is not None and (self.train_tokenizer or self.tokenizer is not None):
+            raise ValueError("init_from brings its own tokenizer: leave tokenizer and train_tokenizer out")
+        if self.tokenizer is not None and self.train_tokenizer:
+            raise ValueError("tokenizer and train_tokenizer contradict each other: give one of them")
+        if self.embedding_init not in ("cooccurrence", "normal"):
+            raise ValueError(f"embedding_init={self.embedding_init!r} is not known; choose cooccurrence or normal")
+
+    def config_values(self) -> dict[str, Any]:
+        """What was given for the network's configuration."""
+        own = {"init_from", "tokenizer", "train_tokenizer", "embedding_init"}
+        return {
+            f.name: value for f in fields(self) if f.name not in own and (value := getattr(self, f.name)) is not None
+        }
+
+
+@dataclass
+class MovieGenreTrainingArguments(TrainingArguments):
+    """Hugging Face's TrainingArguments with this project's defaults and a few of its own."""
+
+    output_dir: str = field(
+        default="runs/movies", metadata={"help": "folder for the finished model, its figures and its checkpoints"}
+    )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "start anew in a folder that holds an earlier run"}
+    )
+    num_train_epochs: float = field(default=12.0, metadata={"help": "times every training film is read"})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "films a training step, on each device"})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "films a scoring step"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "highest learning rate of AdamW"})
+    warmup_steps: float = field(default=0.06, metadata={"help": "steps, or share of all steps, until it is reached"})
+    weight_decay: float = field(default=0.01, metadata={"help": "decoupled weight decay of AdamW"})
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "group_by_length makes batches of similar length"}
+    )
+    eval_strategy: str = field(default="epoch", metadata={"help": "when to score the validation rows"})
+    save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint"})
+    logging_strategy: str = field(default="epoch", metadata={"help": "when to log the training loss"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept: the best and the newest"})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "finish with the epoch that has the best F1"})
+    metric_for_best_model: str | None = field(
+        default="eval_validation_micro_f1", metadata={"help": "what the best epoch is best in"}
+    )
+    greater_is_better: bool | None = field(default=True, metadata={"help": "whether more of that is better"})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide a loss that is not a number"})
+    dataloader_pin_memory: bool = field(
+        default=torch.cuda.is_available(), metadata={"help": "pin batches in memory, for a GPU"}
+    )
+    hub_strategy: str = field(default="end", metadata={"help": "when to push, with push_to_hub"})
+    loss: str = field(default="bce", metadata={"help": "bce, or focal (Lin et al. 2017)"})
+    focal_gamma: float = field(default=2.0, metadata={"help": "exponent of the focal loss"})
+    token_dropout: float = field(
+        default=0.3, metadata={"help": "share of a description's word pieces left out, anew each time it is read"}
+    )
+    teacher: str = field(
+        default="linear",
+        metadata={"help": "linear (soft labels of TF-IDF and logistic regression, out of fold) or none"},
+    )
+    teacher_weight: float = field(default=0.6, metadata={"help": "share of the teacher in the labels trained on"})
+    early_stopping_patience: int = field(
+        default=4, metadata={"help": "epochs without a better F1 after which training stops; 0 never stops early"}
+    )
+    weights_dtype: str = field(
+        default="float32",
+        metadata={"help": "float32 or float16, of the stored weights; computing is always in float32"},
+    )
+
+    def __post_init__(self) -> None:
+        """Reject values out of range, then let Hugging Face check its own."""
+        if self.loss not in ("bce", "focal"):
+            raise ValueError(f"loss={self.loss!r} is not known; choose bce or focal")
+        if not 0 <= self.token_dropout < 1:
+            raise ValueError(f"token_dropout={self.token_dropout} must lie in [0, 1)")
+        if self.teacher not in ("linear", "none"):
+            raise ValueError(f"teacher={self.teacher!r} is not known; choose linear or none")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ValueError(f"teacher_weight={self.teacher_weight} must lie in [0, 1]")
+        if self.weights_dtype not in ("float32", "float16"):
+            raise ValueError(f"weights_dtype={self.weights_dtype!r} is not known; choose float32 or float16")
+        super().__post_init__()
+
+
+def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments, MovieGenreTrainingArguments]:
+    """Arguments of a command line: an optional YAML file first, then flags, which win over it.
+
+    Raises:
+        ValueError: for contradictory values, or a key of the file that is no flag.
+    """
+    parser = HfArgumentParser(
+        (DataArguments, ModelArguments, MovieGenreTrainingArguments),  # type: ignore[arg-type]
+        description="Train a movie genre model. The first argument may be a YAML file of the flags below "
+        "(see configs/); flags win over it.",
+    )
+    argv = list(argv)
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        import yaml
+
+        path = Path(argv.pop(0))
+        if not path.is_file():
+            known = ", ".join(sorted(str(other) for other in Path("configs").glob("*.yaml")))
+            raise ValueError(f"{path} does not exist; there are {known or 'none here'}")
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        flags = {action.dest for action in parser._actions}
+        if unknown := sorted(set(values) - flags):
+            raise ValueError(f"{path}: {unknown[0]!r} is not a flag of train.py; see train.py --help")
+        # As words of the command line, so that types are checked by the same parser; later words win.
+        words = [word for key, value in values.items() if value is not None for word in (f"--{key}", str(value))]
+        argv = [*words, *argv]
+    data, model, training = parser.parse_args_into_dataclasses(argv)
+    return data, model, training
