@@ -31,6 +31,8 @@ SplitFileOption = Annotated[
     Path | None,
     typer.Option(help="split.json of a training run, which says where each film belongs; else the split column does."),
 ]
+TextColumnOption = Annotated[str | None, typer.Option(help="Column of the descriptions; usual names are found.")]
+GenreColumnOption = Annotated[str | None, typer.Option(help="Column of the genres; usual names are found.")]
 GenreMapOption = Annotated[str, typer.Option(help="Other spellings of genres, as JSON.")]
 SkipOption = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and count them, instead of stopping.")
@@ -45,15 +47,20 @@ class Films:
         self,
         model: "MovieGenreModel",
         data: str,
+        columns: tuple[str | None, str | None],
         split: str | None,
         split_file: Path | None,
         genre_map: str,
         skip_bad_rows: bool,
     ) -> None:
-        from .data import DataError, assign_splits, genre_matrix, parse_genre_map, read_films, read_split
+        from .data import Columns, DataError, assign_splits, genre_matrix, parse_genre_map, read_films, read_split
 
         films, problems = read_films(
-            data, genre_map=parse_genre_map(genre_map), genres=model.config.genres, skip_bad_rows=skip_bad_rows
+            data,
+            columns=Columns(description=columns[0], genre=columns[1]),
+            genre_map=parse_genre_map(genre_map),
+            genres=model.config.genres,
+            skip_bad_rows=skip_bad_rows,
         )
         if problems:
             print(f"{len(problems)} bad rows left out, the first: {problems[0]}", file=sys.stderr)
@@ -146,6 +153,8 @@ def evaluate(
         Path | None, typer.Option(help="NumPy file (.npy) for the probabilities, films by genres.")
     ] = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap draws for the 95 % intervals.", min=1)] = 1000,
+    text_column: TextColumnOption = None,
+    genre_column: GenreColumnOption = None,
     genre_map: GenreMapOption = "{}",
     skip_bad_rows: SkipOption = False,
 ) -> None:
@@ -164,7 +173,7 @@ def evaluate(
     config = loaded.config
     rule = float(profile) if profile is not None and profile.replace(".", "", 1).isdigit() else profile
     thresholds = resolve_thresholds(rule, config.genres, config.threshold_profiles or {}, config.default_profile)
-    films = Films(loaded, data, split, split_file, genre_map, skip_bad_rows)
+    films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
     chosen = choose(films.probabilities, thresholds, config.min_genres)
 
     def bar(draws: Any) -> Any:
@@ -194,6 +203,8 @@ def tune(
     objective: Annotated[str, typer.Option(help="micro_f1, macro_f1, samples_f1 or subset_accuracy.")] = "micro_f1",
     split: SplitOption = None,
     split_file: SplitFileOption = None,
+    text_column: TextColumnOption = None,
+    genre_column: GenreColumnOption = None,
     genre_map: GenreMapOption = "{}",
     skip_bad_rows: SkipOption = False,
 ) -> None:
@@ -208,7 +219,7 @@ def tune(
     if output.exists() and (output.samefile(model) if Path(model).exists() else any(output.iterdir())):
         raise ValueError(f"--output {output} is not an empty folder: name a new one")
     loaded = _load(model, revision)
-    films = Films(loaded, data, split, split_file, genre_map, skip_bad_rows)
+    films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
     thresholds = tune_thresholds(films.truth, films.probabilities, objective, min_genres=loaded.config.min_genres)
     loaded.config.threshold_profiles = (loaded.config.threshold_profiles or {}) | {
         objective: [round(float(value), 4) for value in thresholds]
