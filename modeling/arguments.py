@@ -86,6 +86,9 @@ class ModelArguments:
     mc_dropout_scope: str | None = field(
         default=None, metadata={"help": "Monte-Carlo dropout in the classifier (head) or everywhere (encoder)"}
     )
+    initializer_range: float | None = field(
+        default=None, metadata={"help": "standard deviation of the normal initialisation"}
+    )
     min_genres: int | None = field(default=None, metadata={"help": "genres that every film is given at least"})
 
     def __post_init__(self) -> None:

@@ -1,0 +1,319 @@
+"""What a prediction is and how it follows from probabilities: NumPy only, shared by every backend."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+
+@dataclass(frozen=True)
+class GenreUncertainty:
+    """Spread of one genre's probability over the Monte-Carlo samples.
+
+    Attributes:
+        std: standard deviation of the probability.
+        entropy: entropy of the mean probability, in nats (total uncertainty).
+        mutual_information: entropy less the samples' mean entropy, in nats: the model's share (Houlsby et al. 2011).
+    """
+
+    std: float
+    entropy: float
+    mutual_information: float
+
+
+@dataclass(frozen=True)
+class GenrePrediction:
+    """Genres of one description.
+
+    Attributes:
+        genres: the genres chosen, most probable first.
+        probabilities: calibrated probability of every genre of the model.
+        confidence: expected F1 of `genres` under `probabilities`, 0 to 1.
+        uncertainty: by genre, when Monte-Carlo samples were drawn.
+        word_weights: (start, end, weight) in characters of the text, weights summing to one, when asked for.
+        truncated_at: character from which on the text was not read, None if all of it was.
+    """
+
+    genres: list[str]
+    probabilities: dict[str, float]
+    confidence: float
+    uncertainty: dict[str, GenreUncertainty] | None = None
+    word_weights: list[tuple[int, int, float]] | None = None
+    truncated_at: int | None = None
+
+    def to_dict(self, *, flat: bool = False) -> dict[str, Any]:
+        """Plain JSON values: nested, or `flat` columns for files (`genres`, `confidence`, `p_<Genre>`, ...)."""
+        if not flat:
+            return {
+                "genres": list(self.genres),
+                "probabilities": dict(self.probabilities),
+                "confidence": self.confidence,
+                "uncertainty": self.uncertainty
+                and {genre: vars(value).copy() for genre, value in self.uncertainty.items()},
+                "word_weights": self.word_weights and [list(span) for span in self.word_weights],
+                "truncated_at": self.truncated_at,
+            }
+        row: dict[str, Any] = {
+            "genres": ", ".join(self.genres),
+            "confidence": self.confidence,
+            "truncated_at": self.truncated_at,
+        }
+        row |= {f"p_{genre}": probability for genre, probability in self.probabilities.items()}
+        for genre, value in (self.uncertainty or {}).items():
+            row |= {f"{name}_{genre}": number for name, number in vars(value).items()}
+        return row
+
+
+def resolve_thresholds(
+    threshold: float | Mapping[str, float] | str | None,
+    genres: Sequence[str],
+    profiles: Mapping[str, Sequence[float]],
+    default_profile: str | None,
+) -> np.ndarray:
+    """One threshold a genre, shape (genres,), from what the caller gave.
+
+    Args:
+        threshold: a number for all genres, a dict by genre (others keep the default profile's), a profile's name, or
+            None.
+        genres: names in the order of the logits.
+        profiles: the model's named thresholds.
+        default_profile: the profile to use for None; 0.5 everywhere if that is None too.
+
+    Raises:
+        ValueError: for an unknown profile or genre, or a threshold outside [0, 1].
+        TypeError: for any other type.
+    """
+    if isinstance(threshold, str) or threshold is None:
+        name = default_profile if threshold is None else threshold
+        if name is None:
+            return np.full(len(genres), 0.5)
+        if name not in profiles:
+            raise ValueError(f"no threshold profile {name!r}; this model has {sorted(profiles) or 'none'}")
+        return np.asarray(profiles[name], dtype=float)
+    if isinstance(threshold, Mapping):
+        if unknown := sorted(set(threshold) - set(genres)):
+            raise ValueError(f"no genre {', '.join(map(repr, unknown))}; this model knows {', '.join(genres)}")
+        default = resolve_thresholds(None, genres, profiles, default_profile)
+        values = np.array([threshold.get(genre, default[i]) for i, genre in enumerate(genres)], dtype=float)
+    elif isinstance(threshold, (int, float)) and not isinstance(threshold, bool):
+        values = np.full(len(genres), float(threshold))
+    else:
+        raise TypeError(
+            f"threshold is a {type(threshold).__name__}, expected a number, a dict by genre or a profile's name"
+        )
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"threshold={threshold!r} lies outside [0, 1]")
+    return values
+
+
+def choose(probabilities: np.ndarray, thresholds: np.ndarray, min_genres: int) -> np.ndarray:
+    """Genres at or above their threshold, and the most probable ones where fewer than `min_genres` are.
+
+    Args:
+        probabilities: (films, genres).
+        thresholds: (genres,).
+        min_genres: genres that every film gets at least.
+
+    Returns:
+        Boolean array (films, genres).
+    """
+    chosen = probabilities >= thresholds
+    if min_genres:
+        most_probable = np.argsort(-probabilities, axis=1, kind="stable")[:, :min_genres]
+        short = chosen.sum(axis=1) < min_genres
+        chosen[short] = False
+        chosen[np.flatnonzero(short)[:, None], most_probable[short]] = True
+    return chosen
+
+
+def expected_f1(probabilities: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Expected F1 of each chosen set if genres were independent with these probabilities.
+
+    With T true genres inside the chosen set S and R outside, F1 = 2 T / (|S| + T + R); T and R are Poisson binomial
+    (Ye et al. 2012, "Optimizing F-measures"), so the expectation is exact. An empty set that is right counts as 1.
+
+    Args:
+        probabilities: (films, genres).
+        chosen: boolean (films, genres).
+
+    Returns:
+        (films,) values in [0, 1].
+    """
+    inside = _poisson_binomial(np.where(chosen, probabilities, 0.0))  # (films, genres + 1)
+    outside = _poisson_binomial(np.where(chosen, 0.0, probabilities))
+    true, other = np.ogrid[: inside.shape[1], : outside.shape[1]]
+    size = chosen.sum(axis=1)[:, None, None]
+    total = size + true + other
+    f1 = np.where(total == 0, 1.0, 2 * true / np.maximum(total, 1))
+    return np.einsum("nt,nr,ntr->n", inside, outside, f1)
+
+
+def _poisson_binomial(probabilities: np.ndarray) -> np.ndarray:
+    """Distribution of the number of successes, (films, trials + 1), of independent trials (films, trials)."""
+    films, trials = probabilities.shape
+    distribution = np.zeros((films, trials + 1))
+    distribution[:, 0] = 1.0
+    for p in probabilities.T:
+        distribution[:, 1:] = distribution[:, 1:] * (1 - p)[:, None] + distribution[:, :-1] * p[:, None]
+        distribution[:, 0] *= 1 - p
+    return distribution
+
+
+def binary_entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Entropy in nats of each probability taken as a coin."""
+    p = np.clip(probabilities, 1e-12, 1 - 1e-12)
+    return -p * np.log(p) - (1 - p) * np.log1p(-p)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one forward pass reads of a text.
+
+    Attributes:
+        text: index of the text.
+        ids: token ids, special tokens included.
+        offsets: (start, end) in characters of each token; (0, 0) for special tokens.
+        truncated_at: character from which on the text is not read, None if no window leaves anything out.
+    """
+
+    text: int
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    truncated_at: int | None
+
+
+def split_windows(
+    ids: Sequence[Sequence[int]],
+    offsets: Sequence[Sequence[tuple[int, int]]],
+    cls_token_id: int,
+    sep_token_id: int,
+    max_length: int,
+    stride: int | None,
+) -> list[Window]:
+    """Cut tokenised texts to the model's length, or read them in overlapping windows.
+
+    Args:
+        ids: word pieces of each text, without special tokens.
+        offsets: their (start, end) in characters.
+        cls_token_id: token put before each window.
+        sep_token_id: token put behind it.
+        max_length: tokens a window holds, special tokens included.
+        stride: tokens that neighbouring windows share; None keeps the first window only.
+
+    Returns:
+        The windows of all texts in order, those of one text next to each other.
+
+    Raises:
+        ValueError: if a text has no word piece, or `stride` leaves no room to advance.
+    """
+    room = max_length - 2
+    if stride is not None and not 0 <= stride < room:
+        raise ValueError(f"stride={stride} must lie between 0 and {room - 1}: the model reads {room} tokens at a time")
+    windows = []
+    for text, (pieces, spans) in enumerate(zip(ids, offsets, strict=True)):
+        if not pieces:
+            raise ValueError(f"texts[{text}] has no words: there is nothing to classify")
+        # The last window begins where everything behind it fits.
+        starts = [0] if stride is None else range(0, max(len(pieces) - stride, 1), room - stride)
+        truncated_at = int(spans[room - 1][1]) if stride is None and len(pieces) > room else None
+        for start in starts:
+            part = slice(start, start + room)
+            windows.append(
+                Window(text, [cls_token_id, *pieces[part], sep_token_id], [(0, 0), *spans[part], (0, 0)], truncated_at)
+            )
+    return windows
+
+
+def length_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches of nearly equal length, longest first (memory peaks at once, not at the end)."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def word_weights(
+    text: str, offsets: Sequence[tuple[int, int]], weights: Sequence[float] | np.ndarray
+) -> list[tuple[int, int, float]]:
+    """Weights of word pieces gathered into words.
+
+    Args:
+        text: what was tokenised.
+        offsets: (start, end) of each piece in characters; an empty span (a special token) is passed over.
+        weights: one a piece.
+
+    Returns:
+        (start, end, weight) of each word that was read, in order; absolute weights sum to one unless all are zero.
+        Punctuation is dropped.
+    """
+    words = [match.span() for match in WORD.finditer(text)]
+    starts = [start for start, _ in words]
+    totals: dict[int, float] = {}
+    for (start, end), weight in zip(offsets, weights, strict=True):
+        word = bisect_right(starts, start) - 1
+        if start < end and word >= 0 and start < words[word][1]:
+            totals[word] = totals.get(word, 0.0) + float(weight)
+    norm = sum(map(abs, totals.values())) or 1.0
+    return [(*words[word], total / norm) for word, total in sorted(totals.items())]
+
+
+def assemble(
+    texts: Sequence[str],
+    windows: Sequence[Window],
+    samples: np.ndarray,
+    weights: Sequence[np.ndarray] | None,
+    genres: Sequence[str],
+    thresholds: np.ndarray,
+    min_genres: int,
+) -> list[GenrePrediction]:
+    """Predictions of texts from the probabilities of their windows, which are averaged.
+
+    Args:
+        texts: what was read.
+        windows: of all texts in order.
+        samples: (samples, windows, genres) probabilities; one sample means no Monte Carlo.
+        weights: of each window's tokens, for word weights; or None.
+        genres: names in the order of the last axis.
+        thresholds: (genres,).
+        min_genres: genres that every text gets at least.
+    """
+    first = np.searchsorted([window.text for window in windows], np.arange(len(texts)))
+    ends = np.append(first[1:], len(windows))
+    samples = (
+        np.add.reduceat(samples.astype(float), first, axis=1) / (ends - first)[:, None]
+    )  # (samples, texts, genres)
+    probabilities = samples.mean(axis=0)
+    chosen = choose(probabilities, thresholds, min_genres)
+    confidence = expected_f1(probabilities, chosen)
+    std = samples.std(axis=0)
+    entropy = binary_entropy(probabilities)
+    information = np.maximum(entropy - binary_entropy(samples).mean(axis=0), 0.0)
+    predictions = []
+    for text in range(len(texts)):
+        uncertainty = words = None
+        if len(samples) > 1:
+            uncertainty = {
+                genre: GenreUncertainty(float(std[text, i]), float(entropy[text, i]), float(information[text, i]))
+                for i, genre in enumerate(genres)
+            }
+        if weights is not None:
+            mine = range(first[text], ends[text])
+            words = word_weights(
+                texts[text],
+                [span for i in mine for span in windows[i].offsets],
+                np.concatenate([weights[i] for i in mine]),
+            )
+        predictions.append(
+            GenrePrediction(
+                genres=[genres[i] for i in np.argsort(-probabilities[text], kind="stable") if chosen[text, i]],
+                probabilities={genre: float(probabilities[text, i]) for i, genre in enumerate(genres)},
+                confidence=float(confidence[text]),
+                uncertainty=uncertainty,
+                word_weights=words,
+                truncated_at=windows[first[text]].truncated_at,
+            )
+        )
+    return predictions
