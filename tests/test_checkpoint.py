@@ -14,7 +14,7 @@ from .conftest import MOVIES, ROOT
 
 CHECKPOINT = ROOT / "checkpoint"
 PLAIN = {
-    "Western": "A sheriff and an outlaw ride across the prairie to settle an old score with their revolvers at noon.",
+    "Crime": "A detective hunts the gang that robbed the bank, while a corrupt cop sells them out to the mob boss.",
     "Science Fiction": "The crew of a spaceship wakes from sleep in orbit of a planet and finds an alien signal.",
     "Horror": "A demon haunts the old house, and one night the teenagers in the cellar hear something scratching.",
     "War": "In 1944 a platoon of soldiers is cut off behind German lines and fights its way back to the army.",

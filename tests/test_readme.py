@@ -17,7 +17,7 @@ def test_its_six_lines_run():
     code = re.search(r"```python\n(.+?)```", README, re.S).group(1)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Western" in done.stdout.splitlines()[0]
+    assert "Science Fiction" in done.stdout.splitlines()[0]
 
 
 def test_its_commands_exist():
