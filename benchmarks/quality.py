@@ -79,7 +79,16 @@ def fit_network(system: str, seed: int, folder: Path, threads: int) -> None:
     log = folder.with_suffix(".log").open("w")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py", NETWORKS[system]]
     flags = ["--train_file", os.path.relpath(DATA, ROOT), "--split_file", os.path.relpath(SPLIT, ROOT)]
-    flags += ["--seed", str(seed), "--output_dir", str(folder.relative_to(ROOT)), "--overwrite_output_dir", "true"]
+    flags += [
+        "--cpu_threads",
+        str(threads),
+        "--seed",
+        str(seed),
+        "--output_dir",
+        str(folder.relative_to(ROOT)),
+        "--overwrite_output_dir",
+        "true",
+    ]
     subprocess.run([*launch, *flags], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     evaluate = [sys.executable, "-m", "modeling.cli", "evaluate", "--model", str(folder), "--data", str(DATA)]
     evaluate += ["--split", "test", "--split-file", str(SPLIT), "--output", str(folder / "evaluation.json")]

@@ -141,6 +141,9 @@ class MovieGenreTrainingArguments(TrainingArguments):
         default=torch.cuda.is_available(), metadata={"help": "pin batches in memory, for a GPU"}
     )
     hub_strategy: str = field(default="end", metadata={"help": "when to push, with push_to_hub"})
+    cpu_threads: int = field(
+        default=0, metadata={"help": "threads of a process on the CPU; 0 shares all cores among the processes"}
+    )
     loss: str = field(default="bce", metadata={"help": "bce, or focal (Lin et al. 2017)"})
     focal_gamma: float = field(default=2.0, metadata={"help": "exponent of the focal loss"})
     token_dropout: float = field(
@@ -161,6 +164,8 @@ class MovieGenreTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Reject values out of range, then let Hugging Face check its own."""
+        if self.cpu_threads < 0:
+            raise ValueError(f"cpu_threads={self.cpu_threads} must be 0 (all cores) or a number of threads")
         if self.loss not in ("bce", "focal"):
             raise ValueError(f"loss={self.loss!r} is not known; choose bce or focal")
         if not 0 <= self.token_dropout < 1:

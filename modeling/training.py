@@ -7,6 +7,7 @@ epoch by F1, and what is left behind: weights, tokenizer, thresholds, figures an
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import shutil
 import sys
@@ -60,7 +61,7 @@ from .tokenization import load_tokenizer, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
-CURVE_ROWS = 1000  # training films that the curve of training F1 is measured on
+CURVE_ROWS = 1000  # at most so many training films, and no more than there are to validate, give the training curve
 EMBEDDING_SCALE = 0.1  # large beside a step of AdamW, so that what the corpus taught is not overrun at once
 
 
@@ -312,6 +313,9 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     output = Path(arguments.output_dir)
     resume = _resume_from(arguments, output)
     set_seed(arguments.seed)
+    # accelerate launch leaves one thread to a process, whatever the number of cores.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(arguments.cpu_threads or max(1, (os.cpu_count() or 1) // processes))
 
     films = load_films(data)
     twin = _load_twin(data.decision_from, films.genres)
@@ -367,7 +371,8 @@ def build_trainer(
     if arguments.token_dropout:
         rows = TokenDropout(rows, arguments.token_dropout)
     scored = _encode_all(films, tokenizer, model)
-    scored["train"] = scored["train"].shuffle(seed=0).select(range(min(CURVE_ROWS, len(scored["train"]))))
+    measured = min(CURVE_ROWS, len(scored["train"]), len(scored.get("validation", scored["train"])))
+    scored["train"] = scored["train"].shuffle(seed=0).select(range(measured))
     callbacks: list[TrainerCallback] = []
     if "validation" not in scored:
         arguments.load_best_model_at_end, arguments.metric_for_best_model = False, None
