@@ -290,7 +290,7 @@ def mix_distance(rows: list[Row], reference: list[Row]) -> dict[str, float]:
     """Total variation distance (0 to 1) of genres, genres a film and pairs of genres between two lists."""
 
     def distance(count: "Counter", other: "Counter") -> float:
-        total, other_total = sum(count.values()), sum(other.values())
+        total, other_total = max(sum(count.values()), 1), max(sum(other.values()), 1)
         return sum(abs(count[key] / total - other[key] / other_total) for key in count | other) / 2
 
     def pairs(of: list[Row]) -> "Counter[tuple[str, ...]]":

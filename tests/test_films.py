@@ -75,3 +75,20 @@ def test_a_broken_rule_is_found_and_named(tmp_path, rows, spoil, message):
     code, printed = check(write(tmp_path / "films.csv", rows))
     assert code == 1
     assert message in printed
+
+
+def test_words_taken_from_a_reference_are_found(tmp_path, rows):
+    reference = tmp_path / "reference.csv"
+    words = rows[0]["description"].split()
+    with reference.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["movie_name", "genre", "description"], ["Other", "Drama", f"Once, {' '.join(words[:12])}"]])
+    done = subprocess.run(
+        [sys.executable, "data/check.py", str(MOVIES), "--reference", str(reference)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "stands in an existing synopsis" in done.stdout
+    assert "distance of the genre mix" in done.stdout
