@@ -107,6 +107,11 @@ def _load(model: str, revision: str | None) -> "MovieGenreModel":
         ) from None
 
 
+def _threshold(text: str | None) -> float | str | None:
+    """A number, where the text is one; else the name of a profile."""
+    return float(text) if text is not None and text.replace(".", "", 1).isdigit() else text
+
+
 @app.command()
 def predict(
     texts: Annotated[
@@ -126,7 +131,7 @@ def predict(
     Example: `movie-genre predict "A retired hitman comes back for one last job."`
     """
     texts = texts or [line.strip() for line in sys.stdin if line.strip()]
-    rule = float(threshold) if threshold is not None and threshold.replace(".", "", 1).isdigit() else threshold
+    rule = _threshold(threshold)
     predictions = _load(model, revision).predict_genres(
         texts, threshold=rule, mc_samples=mc_samples, attribution="pooling" if words else None, seed=seed
     )
@@ -171,7 +176,7 @@ def evaluate(
 
     loaded = _load(model, revision)
     config = loaded.config
-    rule = float(profile) if profile is not None and profile.replace(".", "", 1).isdigit() else profile
+    rule = _threshold(profile)
     thresholds = resolve_thresholds(rule, config.genres, config.threshold_profiles or {}, config.default_profile)
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
     chosen = choose(films.probabilities, thresholds, config.min_genres)
