@@ -1,39 +1,90 @@
-"""The linear teacher: TF-IDF of words and word pairs, and a logistic regression a genre.
+"""Teachers: models that know what a small Transformer is slow to learn from a few thousand films.
 
-What it knows, single words that speak for a genre, a small Transformer is slow to learn from a few thousand films.
-Trained on its soft labels beside the true ones (Hinton et al. 2015), the network starts from that knowledge.
+Trained on their soft labels beside the true ones (Hinton et al. 2015), the network starts from that knowledge. Every
+film's soft labels come from a teacher that has not seen it (out of fold): what a teacher has learned by heart is no
+knowledge. Two kinds:
+
+- `linear`: TF-IDF of words and word pairs, and a logistic regression a genre. Knows single words that speak for a genre.
+- the folder or Hub repository of a pretrained encoder: its mean token vectors, frozen, and a logistic regression a
+  genre. Knows what other texts say about the world.
 """
 
+import hashlib
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import torch
+from rich.progress import track
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import Normalizer
+from transformers import AutoModel, AutoTokenizer
 
 from .data import row_hash
+from .prediction_movie_genre import length_batches
+from .tokenization import local_source
+
+logger = logging.getLogger(__name__)
 
 FOLDS = 5
+LONGEST = 256  # tokens of a description that an encoder reads
 
 
 def linear_model() -> Pipeline:
-    """The untrained teacher; also the baseline that the network is measured against."""
+    """The untrained linear teacher; also the baseline that the network is measured against."""
     return make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode"),
         OneVsRestClassifier(LogisticRegression(C=8.0, solver="liblinear")),
     )
 
 
-def out_of_fold(descriptions: Sequence[str], truth: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Probabilities of each film by a teacher that was not trained on it.
+def probe_model() -> Pipeline:
+    """A logistic regression a genre on an encoder's frozen vectors, untrained; a baseline too."""
+    return make_pipeline(Normalizer(), OneVsRestClassifier(LogisticRegression(C=3.0, max_iter=1000)))
 
-    Films of the same description share a fold.
+
+def embed(name: str, descriptions: Sequence[str]) -> np.ndarray:
+    """Mean of an encoder's last hidden states over each description's tokens.
 
     Args:
+        name: folder or Hub repository of any encoder that `AutoModel` loads.
+        descriptions: texts, cut after 256 tokens.
+
+    Returns:
+        (films, width) float32.
+    """
+    source = local_source(name)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    ids = tokenizer(list(descriptions), truncation=True, max_length=LONGEST, return_token_type_ids=False)["input_ids"]
+    vectors = np.empty((len(ids), model.config.hidden_size), dtype=np.float32)
+    batches = length_batches([len(row) for row in ids], 32)
+    for batch in track(batches, description=f"{Path(name).name} reads", transient=True):
+        padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(device)
+        with torch.inference_mode():
+            hidden = model(**padded).last_hidden_state
+            mask = padded["attention_mask"][..., None]
+            vectors[batch] = ((hidden * mask).sum(dim=1) / mask.sum(dim=1)).cpu().numpy()
+    return vectors
+
+
+def soft_labels(
+    teachers: Sequence[str], descriptions: Sequence[str], truth: np.ndarray, *, seed: int = 0, cache: Path | None = None
+) -> np.ndarray:
+    """Mean of several teachers' out-of-fold probabilities.
+
+    Args:
+        teachers: "linear", or the folders or Hub repositories of encoders.
         descriptions: of the training films.
         truth: (films, genres) of 0 and 1.
         seed: of the folds.
+        cache: folder for what is slow to compute; taken from there the next time.
 
     Returns:
         (films, genres) probabilities.
@@ -41,11 +92,47 @@ def out_of_fold(descriptions: Sequence[str], truth: np.ndarray, *, seed: int = 0
     Raises:
         ValueError: if there are fewer different descriptions than folds.
     """
-    groups, number = np.unique([row_hash(text) for text in descriptions], return_inverse=True)
-    if len(groups) < FOLDS:
-        raise ValueError(f"{len(groups)} different descriptions are too few for a teacher: at least {FOLDS} are needed")
-    folds = (np.random.default_rng(seed).permutation(len(groups)) % FOLDS)[number]
-    texts = np.array(descriptions, dtype=object)
+    total = np.zeros(truth.shape)
+    for name in teachers:
+        key = hashlib.sha256(repr((name, seed, FOLDS, list(descriptions))).encode() + truth.astype(np.int8).tobytes())
+        path = cache and cache / f"{Path(name).name}-{key.hexdigest()[:16]}.npy"
+        if path and path.exists():
+            logger.info("soft labels of %s: taken from %s", name, path)
+            total += np.load(path, allow_pickle=False)
+            continue
+        logger.info("the teacher %s reads the training films", name)
+        features = np.array(descriptions, dtype=object) if name == "linear" else embed(name, descriptions)
+        model = linear_model() if name == "linear" else probe_model()
+        probabilities = out_of_fold(model, features, truth, [row_hash(text) for text in descriptions], seed=seed)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, probabilities, allow_pickle=False)
+        total += probabilities
+    return total / len(teachers)
+
+
+def out_of_fold(
+    model: Pipeline, features: np.ndarray, truth: np.ndarray, groups: Sequence[str], *, seed: int = 0
+) -> np.ndarray:
+    """Probabilities of each film by a model that was not trained on it.
+
+    Args:
+        model: multi-label, untrained; fitted anew for each of five folds.
+        features: (films, ...), what the model reads.
+        truth: (films, genres) of 0 and 1.
+        groups: one a film; films of the same group share a fold.
+        seed: of the folds.
+
+    Returns:
+        (films, genres) probabilities.
+
+    Raises:
+        ValueError: if there are fewer groups than folds.
+    """
+    names, number = np.unique(groups, return_inverse=True)
+    if len(names) < FOLDS:
+        raise ValueError(f"{len(names)} different descriptions are too few for a teacher: at least {FOLDS} are needed")
+    folds = (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[number]
     probabilities = np.zeros(truth.shape)
     for fold in range(FOLDS):
         fit, held = folds != fold, folds == fold
@@ -54,7 +141,7 @@ def out_of_fold(descriptions: Sequence[str], truth: np.ndarray, *, seed: int = 0
         known = (truth[fit].min(axis=0) == 0) & (truth[fit].max(axis=0) == 1)
         probabilities[held] = truth[fit].mean(axis=0)
         if known.any():
-            model = linear_model().fit(texts[fit], truth[fit][:, known])
+            model.fit(features[fit], truth[fit][:, known])
             # For a single genre scikit-learn gives the complement's column too, and first.
-            probabilities[np.ix_(held, known)] = model.predict_proba(texts[held])[:, -known.sum() :]
+            probabilities[np.ix_(held, known)] = model.predict_proba(features[held])[:, -known.sum() :]
     return probabilities

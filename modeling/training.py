@@ -28,6 +28,7 @@ from transformers import (
     BertTokenizer,
     EarlyStoppingCallback,
     EvalPrediction,
+    PreTrainedTokenizerFast,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -54,10 +55,12 @@ from .data import (
 )
 from .decision import DEFAULT_OBJECTIVE, FOLDS, best_global_threshold, tune_profiles
 from .metrics import scores
+from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
 from .prediction_movie_genre import choose, resolve_thresholds
-from .teacher import out_of_fold
-from .tokenization import load_tokenizer, train_tokenizer
+from .teacher import soft_labels
+from .tokenization import load_tokenizer, local_source, train_tokenizer
+from .warm_start import warm_start
 
 logger = logging.getLogger(__name__)
 
@@ -259,25 +262,38 @@ def load_films(data: DataArguments) -> Films:
     return Films(parts, genre_vocabulary(films), split_hashes(films))
 
 
-def load_network(network: ModelArguments, films: Films) -> tuple[MovieGenreModel, BertTokenizer]:
+def load_network(
+    network: ModelArguments, films: Films, seed: int = 0
+) -> tuple[MovieGenreModel, PreTrainedTokenizerFast | BertTokenizer]:
     """The network to train, and its tokenizer."""
-    descriptions = list(films.parts["train"]["description"])
-    source = MovieGenreConfig() if network.init_from is None else AutoConfig.from_pretrained(network.init_from)
-    max_length = network.max_position_embeddings or source.max_position_embeddings
-    if network.train_tokenizer:
-        tokenizer = train_tokenizer(descriptions, max_length)
-        logger.info(
-            "learned a tokenizer: %s word pieces from %s descriptions", f"{len(tokenizer):,}", len(descriptions)
+    descriptions, truth = list(films.parts["train"]["description"]), films.truth("train")
+    source = None if network.init_from is None else AutoConfig.from_pretrained(local_source(network.init_from))
+    if source is not None and source.model_type != MovieGenreConfig.model_type:
+        layers = network.init_layers and [int(layer) for layer in network.init_layers.split(",")]
+        values = network.config_values()
+        model, tokenizer = warm_start(
+            network.init_from, films.genres, descriptions, truth, layers=layers or None, seed=seed, **values
         )
     else:
-        tokenizer = load_tokenizer(network.tokenizer or network.init_from, max_length)
-    model = build_model(network, films.genres, len(tokenizer), tokenizer.pad_token_id)
-    if network.init_from is None:
-        frequency = films.truth("train").mean(axis=0).clip(1e-3, 1 - 1e-3)
+        max_length = network.max_position_embeddings or (source or MovieGenreConfig()).max_position_embeddings
+        if network.train_tokenizer:
+            tokenizer = train_tokenizer(descriptions, max_length)
+            logger.info("learned a tokenizer: %s word pieces from %d texts", f"{len(tokenizer):,}", len(descriptions))
+        else:
+            tokenizer = load_tokenizer(network.tokenizer or network.init_from, max_length)
+        model = build_model(network, films.genres, len(tokenizer), tokenizer.pad_token_id)
+    if source is None and network.embedding_init == "cooccurrence":
+        _start_from_cooccurrence(model, tokenizer, descriptions)
+    if source is None or source.model_type != MovieGenreConfig.model_type:
+        frequency = truth.mean(axis=0).clip(1e-3, 1 - 1e-3)
         with torch.no_grad():  # the last layer starts at the genres' frequencies
             model.classifier.output.bias.copy_(torch.as_tensor(np.log(frequency / (1 - frequency))))
-        if network.embedding_init == "cooccurrence":
-            _start_from_cooccurrence(model, tokenizer, descriptions)
+    if isinstance(model.classifier.output, LabelGraph):
+        names = tokenizer(films.genres, add_special_tokens=False)["input_ids"]
+        table = model.get_input_embeddings().weight
+        model.classifier.output.connect(
+            torch.as_tensor(truth), torch.stack([table[ids].mean(dim=0) for ids in names]).detach()
+        )
     return model, tokenizer
 
 
@@ -319,7 +335,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
 
     films = load_films(data)
     twin = _load_twin(data.decision_from, films.genres)
-    model, tokenizer = load_network(network, films)
+    model, tokenizer = load_network(network, films, arguments.seed)
     logger.info(
         "films: %s; %d genres; %s parameters",
         ", ".join(f"{len(part):,} {name}" for name, part in films.parts.items()),
@@ -362,9 +378,11 @@ def build_trainer(
 ) -> Trainer:
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     labels = films.truth("train")
-    if arguments.teacher == "linear":
-        logger.info("the linear teacher reads the training films")
-        soft = out_of_fold(list(films.parts["train"]["description"]), labels, seed=arguments.seed)
+    if arguments.teacher != "none":
+        descriptions = list(films.parts["train"]["description"])
+        cache = Path(arguments.teacher_cache)
+        with arguments.main_process_first(desc="soft labels"):  # the others take them from the cache
+            soft = soft_labels(arguments.teacher.split(","), descriptions, labels, seed=arguments.seed, cache=cache)
         labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
     max_length = model.config.max_position_embeddings
     rows: Any = encode_films(films.parts["train"], labels, tokenizer, max_length)
