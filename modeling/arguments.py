@@ -38,7 +38,7 @@ class DataArguments:
     )
     decision_from: str | None = field(
         default=None,
-        metadata={"help": "folder of the model whose thresholds are taken over: the twin that kept rows aside"},
+        metadata={"help": "folder of the model whose calibration and thresholds are taken over: the twin that kept rows aside"},
     )
 
     def __post_init__(self) -> None:

@@ -53,7 +53,7 @@ from .data import (
     read_split,
     split_hashes,
 )
-from .decision import DEFAULT_OBJECTIVE, FOLDS, best_global_threshold, tune_profiles
+from .decision import DEFAULT_OBJECTIVE, FOLDS, best_global_threshold, fit_calibration, tune_profiles
 from .metrics import scores
 from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
@@ -416,20 +416,26 @@ def _encode_all(films: Films, tokenizer: BertTokenizer, model: MovieGenreModel) 
 
 
 def _decide(
-    model: MovieGenreModel, scored: dict[str, PredictionOutput], twin: MovieGenreConfig | None
+    model: MovieGenreModel, scored: dict[str, PredictionOutput], twin: MovieGenreModel | None
 ) -> dict[str, dict[str, float]]:
-    """Give the model its threshold profiles, and score every part with the default one."""
+    """Calibrate the model, give it its threshold profiles, and score every part with the default one."""
     config = model.config
     truth = {part: np.asarray(output.label_ids) for part, output in scored.items()}
-    probabilities = {part: sigmoid(np.asarray(output.predictions)) for part, output in scored.items()}
+    logits = {part: np.asarray(output.predictions, dtype=float) for part, output in scored.items()}
     if twin is not None:
-        config.threshold_profiles, config.default_profile = twin.threshold_profiles, twin.default_profile
+        scale, bias = twin.logit_scale.double().numpy(), twin.logit_bias.double().numpy()
+        config.threshold_profiles, config.default_profile = twin.config.threshold_profiles, twin.config.default_profile
     else:
+        scale, bias = fit_calibration(truth["validation"], logits["validation"])
         config.threshold_profiles = tune_profiles(
-            truth["validation"], probabilities["validation"], min_genres=config.min_genres
+            truth["validation"], sigmoid(logits["validation"] * scale + bias), min_genres=config.min_genres
         )
         config.default_profile = DEFAULT_OBJECTIVE
+    with torch.no_grad():
+        model.logit_scale.copy_(torch.as_tensor(scale))
+        model.logit_bias.copy_(torch.as_tensor(bias))
     thresholds = resolve_thresholds(None, config.genres, config.threshold_profiles or {}, config.default_profile)
+    probabilities = {part: sigmoid(values * scale + bias) for part, values in logits.items()}
     return {
         part: scores(truth[part], choose(values, thresholds, config.min_genres), values)
         for part, values in probabilities.items()
@@ -492,16 +498,16 @@ def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
     plt.close(figure)
 
 
-def _load_twin(decision_from: str | None, genres: list[str]) -> MovieGenreConfig | None:
-    """Configuration of the model whose thresholds are taken over.
+def _load_twin(decision_from: str | None, genres: list[str]) -> MovieGenreModel | None:
+    """The model whose calibration and thresholds are taken over.
 
     Raises:
         ValueError: if it has other genres.
     """
     if decision_from is None:
         return None
-    twin = AutoConfig.from_pretrained(decision_from)
-    if twin.genres != genres:
+    twin = MovieGenreModel.from_pretrained(decision_from)
+    if twin.config.genres != genres:
         raise ValueError(f"decision_from={decision_from!r} has other genres than the films: {', '.join(genres)}")
     return twin
 
