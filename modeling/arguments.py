@@ -175,7 +175,7 @@ class MovieGenreTrainingArguments(TrainingArguments):
         },
     )
     teacher_cache: str = field(
-        default="runs/teachers", metadata={"help": "folder where soft labels are kept for the next run"}
+        default="runs/teachers", metadata={"help": "folder where the vectors of encoders that teach are kept for the next run"}
     )
     teacher_weight: float = field(default=0.6, metadata={"help": "share of the teacher in the labels trained on"})
     early_stopping_patience: int = field(

@@ -5,7 +5,7 @@ film's soft labels come from a teacher that has not seen it (out of fold): what 
 knowledge. Two kinds:
 
 - `linear`: TF-IDF of words and word pairs, and a logistic regression a genre. Knows single words that speak for a genre.
-- the folder or Hub repository of a pretrained encoder: its mean token vectors, frozen, and a logistic regression a
+- the folder or Hub repository of a pretrained encoder: the mean of its token vectors, frozen, and a logistic regression a
   genre. Knows what other texts say about the world.
 """
 
@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import track
+from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import Normalizer
+from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
 from .data import row_hash
@@ -44,33 +45,48 @@ def linear_model() -> Pipeline:
 
 def probe_model() -> Pipeline:
     """A logistic regression a genre on an encoder's frozen vectors, untrained; a baseline too."""
-    return make_pipeline(Normalizer(), OneVsRestClassifier(LogisticRegression(C=3.0, max_iter=1000)))
+    return make_pipeline(OneVsRestClassifier(LogisticRegression(C=2.0, max_iter=1000)))
 
 
-def embed(name: str, descriptions: Sequence[str]) -> np.ndarray:
-    """Mean of an encoder's last hidden states over each description's tokens.
+def embed(name: str, descriptions: Sequence[str], cache: Path | None = None) -> np.ndarray:
+    """An encoder's view of each description: its token vectors' mean in the last and in the fourth last layer.
 
     Args:
         name: folder or Hub repository of any encoder that `AutoModel` loads.
         descriptions: texts, cut after 256 tokens.
+        cache: folder for the vectors; a text that is there is not read again.
 
     Returns:
-        (films, width) float32.
+        (films, 2 * width) float32; each half has length one.
     """
+    path = cache and cache / f"{Path(name).name}.safetensors"
+    known: dict[str, np.ndarray] = load_file(path) if path and path.exists() else {}
+    keys = [hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()[:32] for text in descriptions]
+    missing = {key: text for key, text in zip(keys, descriptions, strict=True) if key not in known}
+    if missing:
+        known |= dict(zip(missing, _read(name, list(missing.values())), strict=True))
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(known, path)
+    return np.stack([known[key] for key in keys])
+
+
+def _read(name: str, texts: list[str]) -> np.ndarray:
+    """Vectors of `embed`, computed."""
     source = local_source(name)
     tokenizer = AutoTokenizer.from_pretrained(source)
-    model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    ids = tokenizer(list(descriptions), truncation=True, max_length=LONGEST, return_token_type_ids=False)["input_ids"]
-    vectors = np.empty((len(ids), model.config.hidden_size), dtype=np.float32)
+    model = AutoModel.from_pretrained(source, dtype=torch.float32).to(device).eval()
+    ids = tokenizer(texts, truncation=True, max_length=LONGEST, return_token_type_ids=False)["input_ids"]
+    vectors = np.empty((len(ids), 2 * model.config.hidden_size), dtype=np.float32)
     batches = length_batches([len(row) for row in ids], 32)
     for batch in track(batches, description=f"{Path(name).name} reads", transient=True):
         padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(device)
         with torch.inference_mode():
-            hidden = model(**padded).last_hidden_state
+            layers = model(**padded, output_hidden_states=True).hidden_states
             mask = padded["attention_mask"][..., None]
-            vectors[batch] = ((hidden * mask).sum(dim=1) / mask.sum(dim=1)).cpu().numpy()
+            means = [(layer * mask).sum(dim=1) / mask.sum(dim=1) for layer in (layers[-1], layers[-min(4, len(layers))])]
+            vectors[batch] = torch.cat([F.normalize(mean, dim=-1) for mean in means], dim=-1).cpu().numpy()
     return vectors
 
 
@@ -84,7 +100,7 @@ def soft_labels(
         descriptions: of the training films.
         truth: (films, genres) of 0 and 1.
         seed: of the folds.
-        cache: folder for what is slow to compute; taken from there the next time.
+        cache: folder for the encoders' vectors, which are slow to compute.
 
     Returns:
         (films, genres) probabilities.
@@ -92,22 +108,12 @@ def soft_labels(
     Raises:
         ValueError: if there are fewer different descriptions than folds.
     """
+    groups = [row_hash(text) for text in descriptions]
     total = np.zeros(truth.shape)
     for name in teachers:
-        key = hashlib.sha256(repr((name, seed, FOLDS, list(descriptions))).encode() + truth.astype(np.int8).tobytes())
-        path = cache and cache / f"{Path(name).name}-{key.hexdigest()[:16]}.npy"
-        if path and path.exists():
-            logger.info("soft labels of %s: taken from %s", name, path)
-            total += np.load(path, allow_pickle=False)
-            continue
         logger.info("the teacher %s reads the training films", name)
-        features = np.array(descriptions, dtype=object) if name == "linear" else embed(name, descriptions)
-        model = linear_model() if name == "linear" else probe_model()
-        probabilities = out_of_fold(model, features, truth, [row_hash(text) for text in descriptions], seed=seed)
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, probabilities, allow_pickle=False)
-        total += probabilities
+        features = np.array(descriptions, dtype=object) if name == "linear" else embed(name, descriptions, cache)
+        total += out_of_fold(linear_model() if name == "linear" else probe_model(), features, truth, groups, seed=seed)
     return total / len(teachers)
 
 
