@@ -38,7 +38,9 @@ class DataArguments:
     )
     decision_from: str | None = field(
         default=None,
-        metadata={"help": "folder of the model whose calibration and thresholds are taken over: the twin that kept rows aside"},
+        metadata={
+            "help": "folder of the model whose calibration and thresholds are taken over: the twin that kept rows aside"
+        },
     )
 
     def __post_init__(self) -> None:
@@ -54,12 +56,13 @@ class ModelArguments:
     init_from: str | None = field(
         default=None,
         metadata={
-            "help": "folder or Hub repository to start from: a movie genre model, or a BERT-family encoder, whose layers "
-            "and heads are taken over as far as the sizes asked for have room"
+            "help": "folder or Hub repository to start from: a movie genre model, or a BERT-family encoder, whose "
+            "layers and heads are taken over as far as the sizes asked for have room"
         },
     )
     init_layers: str | None = field(
-        default=None, metadata={"help": "layers of a BERT-family init_from to keep, as 0,1,3,5; evenly spread by default"}
+        default=None,
+        metadata={"help": "layers of a BERT-family init_from to keep, as 0,1,3,5; else evenly spread"},
     )
     tokenizer: str | None = field(
         default=None,
@@ -170,12 +173,13 @@ class MovieGenreTrainingArguments(TrainingArguments):
     teacher: str = field(
         default="linear",
         metadata={
-            "help": "whose soft labels, out of fold, are mixed with the true ones; several with commas: linear (TF-IDF and "
-            "logistic regression), the folder or Hub repository of a pretrained encoder; or none"
+            "help": "whose soft labels, out of fold, are mixed with the true ones; several with commas: linear (TF-IDF "
+            "and logistic regression), the folder or Hub repository of a pretrained encoder; or none"
         },
     )
     teacher_cache: str = field(
-        default="runs/teachers", metadata={"help": "folder where the vectors of encoders that teach are kept for the next run"}
+        default="runs/teachers",
+        metadata={"help": "folder where the vectors of encoders that teach are kept for the next run"},
     )
     teacher_weight: float = field(default=0.6, metadata={"help": "share of the teacher in the labels trained on"})
     early_stopping_patience: int = field(

@@ -119,7 +119,9 @@ def _off_topic(
 
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    texts, kinds = [row["description"] for row in rows], np.array([row["kind"] for row in rows])
+    if not rows or not {"kind", "text"} <= rows[0].keys():
+        raise ValueError(f"--off-topic {path} must have rows and the columns kind and text")
+    texts, kinds = [row["text"] for row in rows], np.array([row["kind"] for row in rows])
     probabilities = _probabilities(model, texts)
     others = certainties(probabilities, choose(probabilities, thresholds, model.config.min_genres))
     if mc_samples:
@@ -205,7 +207,7 @@ def evaluate(
     ] = 20,
     off_topic: Annotated[
         Path | None,
-        typer.Option(help="CSV file (kind, description) of texts that are no films: how well are they told apart?"),
+        typer.Option(help="CSV file (columns kind, text) of texts that are no films: how well are they told apart?"),
     ] = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap draws for the 95 % intervals.", min=1)] = 1000,
     text_column: TextColumnOption = None,
@@ -343,8 +345,8 @@ def _show(figures: dict[str, Any]) -> None:
     console.print(table)
     quality, sure = figures["calibration"], figures["uncertainty"]
     console.print(
-        f"calibration error {quality['ece']:.3f}, within the band of a perfect model for {quality['ece_within_band']} of "
-        f"{len(quality['per_genre'])} genres; Brier {quality['brier']:.3f}, log loss {quality['nll']:.3f}"
+        f"calibration error {quality['ece']:.3f}, within the band of a perfect model for {quality['ece_within_band']} "
+        f"of {len(quality['per_genre'])} genres; Brier {quality['brier']:.3f}, log loss {quality['nll']:.3f}"
     )
     for name, curve in sure.items():
         console.print(f"without the 20 % least sure by {name.replace('_', ' ')}: micro-F1 {curve['gain']:+.3f}")

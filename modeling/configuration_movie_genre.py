@@ -36,8 +36,8 @@ class MovieGenreConfig(PreTrainedConfig):
         dropout_samples: dropout masks whose logits the classifier averages in training.
         mc_dropout_scope: what Monte-Carlo dropout draws masks for: the classifier ("head"), or the encoder too
             ("encoder").
-        label_graph: "gcn" makes the last layer's weights from the genres' co-occurrence (`LabelGraph`); "none" is a plain
-            dense layer.
+        label_graph: "gcn" makes the last layer's weights from the genres' co-occurrence (`LabelGraph`); "none" is a
+            plain dense layer.
         label_graph_threshold: conditional co-occurrence P(other | genre) from which on two genres are joined.
         label_graph_weight: weight of a genre's neighbours, together, beside its own.
         initializer_range: standard deviation of the normal initialisation.

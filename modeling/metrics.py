@@ -236,7 +236,8 @@ def calibration(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[s
         "ece_within_band": int((error <= bound).sum()),
         "bins": CALIBRATION_BINS,
         "per_genre": {
-            genre: {"brier": float(b), "nll": float(n), "ece": float(e), "ece_bound": float(u)} for genre, b, n, e, u in rows
+            genre: {"brier": float(b), "nll": float(n), "ece": float(e), "ece_bound": float(u)}
+            for genre, b, n, e, u in rows
         },
     }
 
@@ -291,7 +292,10 @@ def curves(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[str], 
     for genre, y, p in zip(genres, truth.T, probabilities.T, strict=True):
         if y.any():
             precision, hit, _ = precision_recall_curve(y, p)
-            lines[genre] = {"recall": recall.tolist(), "precision": np.interp(recall, hit[::-1], precision[::-1]).tolist()}
+            lines[genre] = {
+                "recall": recall.tolist(),
+                "precision": np.interp(recall, hit[::-1], precision[::-1]).tolist(),
+            }
     order = np.argsort(probabilities, axis=None)
     bins = np.array_split(order, CALIBRATION_BINS)
     together = truth.T @ truth

@@ -4,9 +4,9 @@ Trained on their soft labels beside the true ones (Hinton et al. 2015), the netw
 film's soft labels come from a teacher that has not seen it (out of fold): what a teacher has learned by heart is no
 knowledge. Two kinds:
 
-- `linear`: TF-IDF of words and word pairs, and a logistic regression a genre. Knows single words that speak for a genre.
-- the folder or Hub repository of a pretrained encoder: the mean of its token vectors, frozen, and a logistic regression a
-  genre. Knows what other texts say about the world.
+- `linear`: TF-IDF of words and word pairs, and a logistic regression a genre. Knows which words speak for a genre.
+- the folder or Hub repository of a pretrained encoder: the mean of its token vectors, frozen, and a logistic
+  regression a genre. Knows what other texts say about the world.
 """
 
 import hashlib
@@ -85,7 +85,9 @@ def _read(name: str, texts: list[str]) -> np.ndarray:
         with torch.inference_mode():
             layers = model(**padded, output_hidden_states=True).hidden_states
             mask = padded["attention_mask"][..., None]
-            means = [(layer * mask).sum(dim=1) / mask.sum(dim=1) for layer in (layers[-1], layers[-min(4, len(layers))])]
+            means = [
+                (layer * mask).sum(dim=1) / mask.sum(dim=1) for layer in (layers[-1], layers[-min(4, len(layers))])
+            ]
             vectors[batch] = torch.cat([F.normalize(mean, dim=-1) for mean in means], dim=-1).cpu().numpy()
     return vectors
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import BertWordPieceTokenizer
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 VOCABULARY_SIZE = 30522
 MINIMUM_FREQUENCY = 2
@@ -55,7 +55,7 @@ def train_tokenizer(
     return wordpiece(learner.get_vocab(), max_length)
 
 
-def source_tokenizer(source: str, max_length: int) -> PreTrainedTokenizerFast:
+def source_tokenizer(source: str, max_length: int) -> PreTrainedTokenizerBase:
     """The tokenizer of a pretrained encoder, set up as this project's own are."""
     tokenizer = AutoTokenizer.from_pretrained(
         local_source(source), model_max_length=max_length, model_input_names=["input_ids", "attention_mask"]

@@ -25,10 +25,9 @@ from rich.table import Table
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
-    BertTokenizer,
     EarlyStoppingCallback,
     EvalPrediction,
-    PreTrainedTokenizerFast,
+    PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -169,7 +168,7 @@ def build_model(
     """A new network, or the one that `init_from` names, with its last layer rebuilt where the genres differ.
 
     Raises:
-        ValueError: if `init_from` is no movie genre model, or has other sizes than asked for.
+        ValueError: if `init_from` has other sizes than asked for.
     """
     labels = dict(enumerate(genres))
     if arguments.init_from is None:
@@ -177,11 +176,6 @@ def build_model(
             vocab_size=vocabulary_size, pad_token_id=pad_token_id, id2label=labels, **arguments.config_values()
         )
         return MovieGenreModel(config)
-    kind = AutoConfig.from_pretrained(arguments.init_from).model_type
-    if kind != MovieGenreConfig.model_type:
-        raise ValueError(
-            f"init_from={arguments.init_from!r} is a {kind!r} model, expected {MovieGenreConfig.model_type!r}"
-        )
     source = MovieGenreModel.from_pretrained(arguments.init_from)
     config = MovieGenreConfig.from_dict(
         source.config.to_dict()
@@ -264,11 +258,13 @@ def load_films(data: DataArguments) -> Films:
 
 def load_network(
     network: ModelArguments, films: Films, seed: int = 0
-) -> tuple[MovieGenreModel, PreTrainedTokenizerFast | BertTokenizer]:
+) -> tuple[MovieGenreModel, PreTrainedTokenizerBase]:
     """The network to train, and its tokenizer."""
     descriptions, truth = list(films.parts["train"]["description"]), films.truth("train")
     source = None if network.init_from is None else AutoConfig.from_pretrained(local_source(network.init_from))
-    if source is not None and source.model_type != MovieGenreConfig.model_type:
+    foreign = source is not None and source.model_type != MovieGenreConfig.model_type
+    tokenizer: PreTrainedTokenizerBase
+    if foreign and network.init_from:
         layers = network.init_layers and [int(layer) for layer in network.init_layers.split(",")]
         values = network.config_values()
         model, tokenizer = warm_start(
@@ -284,20 +280,23 @@ def load_network(
         model = build_model(network, films.genres, len(tokenizer), tokenizer.pad_token_id)
     if source is None and network.embedding_init == "cooccurrence":
         _start_from_cooccurrence(model, tokenizer, descriptions)
-    if source is None or source.model_type != MovieGenreConfig.model_type:
+    if source is None or foreign:
         frequency = truth.mean(axis=0).clip(1e-3, 1 - 1e-3)
         with torch.no_grad():  # the last layer starts at the genres' frequencies
             model.classifier.output.bias.copy_(torch.as_tensor(np.log(frequency / (1 - frequency))))
     if isinstance(model.classifier.output, LabelGraph):
         names = tokenizer(films.genres, add_special_tokens=False)["input_ids"]
         table = model.get_input_embeddings().weight
+        assert isinstance(table, torch.Tensor)
         model.classifier.output.connect(
             torch.as_tensor(truth), torch.stack([table[ids].mean(dim=0) for ids in names]).detach()
         )
     return model, tokenizer
 
 
-def _start_from_cooccurrence(model: MovieGenreModel, tokenizer: BertTokenizer, descriptions: list[str]) -> None:
+def _start_from_cooccurrence(
+    model: MovieGenreModel, tokenizer: PreTrainedTokenizerBase, descriptions: list[str]
+) -> None:
     """Fill the token embedding, except the special tokens' rows."""
     embedding = model.get_input_embeddings().weight
     assert isinstance(embedding, torch.Tensor)
@@ -309,7 +308,7 @@ def _start_from_cooccurrence(model: MovieGenreModel, tokenizer: BertTokenizer, d
         embedding.copy_(values)
 
 
-def encode_films(films: Dataset, labels: np.ndarray, tokenizer: BertTokenizer, max_length: int) -> Dataset:
+def encode_films(films: Dataset, labels: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
     """`input_ids`, `labels` and `length` of each film."""
     texts = list(films["description"])
     ids = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
@@ -334,7 +333,10 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     torch.set_num_threads(arguments.cpu_threads or max(1, (os.cpu_count() or 1) // processes))
 
     films = load_films(data)
-    twin = _load_twin(data.decision_from, films.genres)
+    if data.decision_from and Path(data.decision_from).is_dir() and not Path(data.decision_from, "config.json").exists():
+        logger.info("%s is read when training ends: its own training may still go on", data.decision_from)
+    elif data.decision_from:
+        _load_twin(data.decision_from, films.genres)  # whatever is wrong with it is said now
     model, tokenizer = load_network(network, films, arguments.seed)
     logger.info(
         "films: %s; %d genres; %s parameters",
@@ -348,6 +350,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     # The Trainer sorts what it predicts by length: truth is what comes back with the predictions, row by row.
     scored = {part: trainer.predict(rows) for part, rows in _encode_all(films, tokenizer, model).items()}  # type: ignore[arg-type]
     if trainer.is_world_process_zero():
+        twin = _load_twin(data.decision_from, films.genres) if data.decision_from else None
         results = _decide(model, scored, twin)
         save_model(model, tokenizer, output, arguments.weights_dtype)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
@@ -374,7 +377,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
 
 
 def build_trainer(
-    model: MovieGenreModel, tokenizer: BertTokenizer, films: Films, arguments: MovieGenreTrainingArguments
+    model: MovieGenreModel, tokenizer: PreTrainedTokenizerBase, films: Films, arguments: MovieGenreTrainingArguments
 ) -> Trainer:
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     labels = films.truth("train")
@@ -409,7 +412,7 @@ def build_trainer(
     )
 
 
-def _encode_all(films: Films, tokenizer: BertTokenizer, model: MovieGenreModel) -> dict[str, Dataset]:
+def _encode_all(films: Films, tokenizer: PreTrainedTokenizerBase, model: MovieGenreModel) -> dict[str, Dataset]:
     """Every part with its true labels."""
     max_length = model.config.max_position_embeddings
     return {name: encode_films(part, films.truth(name), tokenizer, max_length) for name, part in films.parts.items()}
@@ -442,7 +445,9 @@ def _decide(
     }
 
 
-def save_model(model: MovieGenreModel, tokenizer: BertTokenizer, folder: Path, weights_dtype: str = "float32") -> None:
+def save_model(
+    model: MovieGenreModel, tokenizer: PreTrainedTokenizerBase, folder: Path, weights_dtype: str = "float32"
+) -> None:
     """Write weights (safetensors), configuration, the code files and the tokenizer.
 
     Weights may be stored in 16 bits; the configuration keeps saying float32, so that loading computes in float32. The
@@ -498,14 +503,12 @@ def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
     plt.close(figure)
 
 
-def _load_twin(decision_from: str | None, genres: list[str]) -> MovieGenreModel | None:
+def _load_twin(decision_from: str, genres: list[str]) -> MovieGenreModel:
     """The model whose calibration and thresholds are taken over.
 
     Raises:
         ValueError: if it has other genres.
     """
-    if decision_from is None:
-        return None
     twin = MovieGenreModel.from_pretrained(decision_from)
     if twin.config.genres != genres:
         raise ValueError(f"decision_from={decision_from!r} has other genres than the films: {', '.join(genres)}")

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import MovieGenreConfig, MovieGenreModel
 from .modeling_movie_genre import ACTIVATIONS
@@ -130,6 +130,7 @@ def prune(model: MovieGenreModel, layers: Sequence[int], heads: Sequence[Sequenc
     smaller = MovieGenreModel(MovieGenreConfig.from_dict(values))
     state = model.state_dict()
     wanted = {name: tensor for name, tensor in state.items() if not name.startswith("layers.")}
+    assert config.head_dim is not None
     width, size = config.num_attention_heads, config.head_dim
     for new, (old, kept) in enumerate(zip(layers, heads, strict=True)):
         layer = {k.removeprefix(f"layers.{old}."): v for k, v in state.items() if k.startswith(f"layers.{old}.")}
@@ -189,11 +190,12 @@ def head_importance(
     bias = torch.tensor(np.concatenate([head.intercept_ for head in probe.estimators_]), dtype=torch.float32)
 
     total = np.zeros((model.config.num_hidden_layers, heads))
-    hooks = [layer.attention.output.register_forward_pre_hook(gate) for layer in model.layers]
+    outputs = [module for name, module in model.layers.named_modules() if name.endswith("attention.output")]
+    hooks = [output.register_forward_pre_hook(gate) for output in outputs]
     try:
         for batch in batches:
             gates.clear()
-            labels = torch.tensor(truth[np.ix_(batch, known)], dtype=torch.float32)
+            labels = torch.tensor(truth[batch][:, known], dtype=torch.float32)
             loss = F.binary_cross_entropy_with_logits(F.linear(means(batch), weight, bias), labels, reduction="none")
             gradients = torch.autograd.grad(loss.mean(dim=1).sum(), gates)
             total += np.stack([gradient.abs().sum(dim=0).flatten().numpy() for gradient in gradients])
@@ -212,7 +214,7 @@ def warm_start(
     layers: Sequence[int] | None = None,
     seed: int = 0,
     **config_values: Any,
-) -> tuple[MovieGenreModel, PreTrainedTokenizerFast]:
+) -> tuple[MovieGenreModel, PreTrainedTokenizerBase]:
     """A network that starts from a BERT-family checkpoint, and the checkpoint's tokenizer.
 
     Layers not asked for by index are taken evenly from the source, the first and the last among them. Heads are
@@ -241,7 +243,9 @@ def warm_start(
         if wanted > there:
             raise ValueError(f"{wanted} {what} asked for, but init_from={name!r} has {there}")
     if layers is not None and len(layers) != wanted_depth:
-        raise ValueError(f"init_layers names {len(layers)} layers, num_hidden_layers={wanted_depth} asks for another number")
+        raise ValueError(
+            f"init_layers names {len(layers)} layers, num_hidden_layers={wanted_depth} asks for another number"
+        )
     model = convert(source, genres, base_model=name, **config_values)
     max_length = model.config.max_position_embeddings
     tokenizer = source_tokenizer(name, max_length)
@@ -282,4 +286,4 @@ def _load_encoder(model: MovieGenreModel, state: dict[str, torch.Tensor]) -> Non
     missing, unexpected = model.load_state_dict(state, strict=False)
     fresh = ("pooling.", "classifier.", "logit_")
     lost = [name for name in missing if not name.startswith(fresh)]
-    assert not lost and not unexpected, (lost, unexpected)
+    assert not [*lost, *unexpected], (lost, unexpected)

@@ -68,7 +68,9 @@ def test_a_frozen_encoder_teaches_out_of_fold_too(encoder):
     features = embed(encoder, texts)
     assert features.shape == (60, 32)
     assert np.allclose(np.linalg.norm(features[:, :16], axis=1), 1, atol=1e-5)
-    inside = probe_model().set_params(onevsrestclassifier__estimator__C=1e6).fit(features, truth).predict_proba(features)
+    inside = (
+        probe_model().set_params(onevsrestclassifier__estimator__C=1e6).fit(features, truth).predict_proba(features)
+    )
     outside = soft_labels([encoder], texts, truth)
     assert ((inside[:, -1:] > 0.5) == truth).mean() > 0.8
     assert ((outside > 0.5) == truth).mean() < 0.7

@@ -20,6 +20,8 @@ from modeling.warm_start import convert, head_importance, prune, warm_start
 
 from .conftest import GENRES
 
+WHOLE = {"num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 64}
+
 SIZES = {"vocab_size": 1500, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 SIZES |= {"intermediate_size": 48, "max_position_embeddings": 70, "initializer_range": 0.3}
 KIN = {
@@ -112,7 +114,12 @@ def films(descriptions):
 
 def test_layers_are_spread_evenly_and_provenance_is_kept(folder, descriptions):
     model, tokenizer = warm_start(
-        folder, GENRES, *films(descriptions[:40]), num_hidden_layers=2, num_attention_heads=3, max_position_embeddings=64
+        folder,
+        GENRES,
+        *films(descriptions[:40]),
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        max_position_embeddings=64,
     )
     first, last = AutoModel.from_pretrained(folder).encoder.layer[0], AutoModel.from_pretrained(folder).encoder.layer[2]
     assert torch.equal(model.layers[0].feed_forward.intermediate.weight, first.intermediate.dense.weight)
@@ -126,7 +133,12 @@ def test_layers_are_spread_evenly_and_provenance_is_kept(folder, descriptions):
 
 def test_a_network_of_the_same_shape_is_taken_whole(folder, descriptions):
     model, _ = warm_start(
-        folder, GENRES, *films(descriptions[:40]), num_hidden_layers=3, num_attention_heads=4, max_position_embeddings=64
+        folder,
+        GENRES,
+        *films(descriptions[:40]),
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=64,
     )
     whole = convert(AutoModel.from_pretrained(folder), GENRES, max_position_embeddings=64)
     assert torch.equal(hidden(model.eval(), *batch()), hidden(whole.eval(), *batch()))
