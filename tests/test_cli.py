@@ -54,8 +54,10 @@ def films(tmp_path_factory, descriptions):
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory, folder, films):
     out = tmp_path_factory.mktemp("cli")
+    (out / "other.csv").write_text("kind,text\nrecipe,Boil the eggs.\nrecipe,Chop it.\nnews,Rain in the north.\n")
     done = movie_genre(
         *("evaluate", "--model", folder, "--data", films, "--split", "test", "--resamples", 50),
+        *("--mc-samples", 5, "--off-topic", out / "other.csv"),
         *("--output", out / "results.json", "--disagreements", out / "odd.csv", "--probabilities", out / "p.npy"),
     )
     assert done.returncode == 0, done.stderr
@@ -91,6 +93,21 @@ def test_evaluate_lists_the_films_where_model_and_file_differ_most(evaluated, fi
     rows = list(csv.DictReader((out / "odd.csv").open(encoding="utf-8", newline="")))
     assert [float(row["log_loss"]) for row in rows] == pytest.approx(sorted(losses, reverse=True), abs=1e-3)
     assert rows[0]["movie_name"] == f"Film {2 * int(losses.argmax()) + 1}"
+
+
+def test_evaluate_says_what_each_measure_of_certainty_is_worth(evaluated):
+    out, done = evaluated
+    results = json.loads((out / "results.json").read_text())
+    measures = ["confidence", "entropy", "max_probability", "mutual_information"]
+    assert list(results["uncertainty"]) == measures
+    assert results["uncertainty"]["confidence"]["coverage"][-1] == 1
+    assert [name for name in results["off_topic"] if name != "texts"] == measures
+    assert results["off_topic"]["texts"] == 3
+    for areas in (results["off_topic"][name] for name in measures):
+        assert list(areas) == ["all", "news", "recipe"]
+        assert areas["all"] == pytest.approx(areas["recipe"] * 2 / 3 + areas["news"] / 3)
+    assert "without the 20 % least sure by confidence" in done.stdout
+    assert "calibration error" in done.stdout
 
 
 def test_tune_fits_the_thresholds_and_leaves_the_model_alone(tmp_path, folder, films):
@@ -135,6 +152,13 @@ def test_predict_answers_arguments_and_standard_input_alike(folder):
         (["predict", "--model", "FOLDER", "--threshold", "best", TEXT], "no threshold profile 'best'"),
         (["evaluate", "--model", "FOLDER", "--data", "none.csv", "--output", "x.json"], "none.csv does not exist"),
         (["evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json"], "unknown genre"),
+        (
+            [
+                *("evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json"),
+                *("--skip-bad-rows", "--resamples", "1", "--off-topic", "data/movies.csv"),
+            ],
+            "--off-topic data/movies.csv must have rows and the columns kind and text",
+        ),
         (
             ["tune", "--model", "FOLDER", "--data", "none.csv", "--output", "x", "--objective", "luck"],
             "'luck' is not known",

@@ -1,0 +1,200 @@
+"""What the model does, not only how often it is right; writes results/behaviour.json.
+
+    python benchmarks/behaviour.py [--model checkpoint]
+
+After CheckList (Ribeiro et al. 2020): texts written for one property each (behaviour/*.csv), and the project's own test
+films under changes that should not matter. Every share comes with the number of cases it is a share of.
+"""
+
+import argparse
+import csv
+import json
+import random
+import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from modeling import MovieGenreModel  # noqa: E402
+from modeling.metrics import macro_f1  # noqa: E402
+
+TEXTS = ROOT / "benchmarks" / "behaviour"
+RESULTS = ROOT / "benchmarks" / "results" / "behaviour.json"
+HE = {"he": "he", "him": "him", "his": "his", "himself": "himself", "He": "He", "His": "His"}
+SHE = {"he": "she", "him": "her", "his": "her", "himself": "herself", "He": "She", "His": "Her"}
+FORMS: dict[str, Callable[[str], str]] = {
+    "upper case": str.upper,
+    "lower case": str.lower,
+    "white space": lambda text: "  " + text.replace(" ", " \t ").replace(". ", ".\n\n") + "\n",
+    "decomposed Unicode": lambda text: unicodedata.normalize("NFD", text),
+    "composed Unicode": lambda text: unicodedata.normalize("NFC", text),
+}
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """A file of behaviour/."""
+    with (TEXTS / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Model:
+    """Probabilities (texts, genres) and chosen genres of many texts."""
+
+    def __init__(self, name: str) -> None:
+        self.network = MovieGenreModel.from_pretrained(name).eval()
+        self.genres = self.network.config.genres
+
+    def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, list[frozenset[str]]]:
+        found = self.network.predict_genres(list(texts))
+        return np.array([[one.probabilities[g] for g in self.genres] for one in found]), [
+            frozenset(one.genres) for one in found
+        ]
+
+
+def changed(before: Sequence[frozenset[str]], after: Sequence[frozenset[str]]) -> dict[str, Any]:
+    """Share of label sets that differ."""
+    return {"changed": float(np.mean([a != b for a, b in zip(before, after, strict=True)])), "cases": len(before)}
+
+
+def typo(text: str, draw: random.Random) -> str:
+    """Two neighbouring letters inside one word change places."""
+    places = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 3].isalpha() and text[i] != text[i + 1]]
+    i = draw.choice(places)
+    return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
+
+
+def noise(text: str, draw: random.Random, share: float = 0.05) -> str:
+    """A share of the letters replaced by others, left out or doubled."""
+    letters = []
+    for letter in text:
+        if letter.isalpha() and draw.random() < share:
+            letter = draw.choice(("", letter * 2, draw.choice("abcdefghijklmnopqrstuvwxyz")))
+        letters.append(letter)
+    return "".join(letters)
+
+
+def plain(model: Model) -> dict[str, Any]:
+    """Is the genre named that a plain text is written for?"""
+    cases = rows("plain")
+    _, sets = model([case["description"] for case in cases])
+    right = {genre: [] for genre in dict.fromkeys(case["genre"] for case in cases)}
+    for case, chosen in zip(cases, sets, strict=True):
+        right[case["genre"]].append(case["genre"] in chosen)
+    return {
+        "right": float(np.mean([value for values in right.values() for value in values])),
+        "cases": len(cases),
+        "per_genre": {genre: float(np.mean(values)) for genre, values in right.items()},
+    }
+
+
+def names(model: Model, draws: int = 5) -> dict[str, Any]:
+    """Does another name change the genres?"""
+    people, draw = rows("names"), random.Random(0)
+    first = [p["name"] for p in people if p["kind"] == "male"]
+    last = [p["name"] for p in people if p["kind"] == "surname"]
+    fills = [
+        [case["description"].format(first=draw.choice(first), last=draw.choice(last), **HE) for _ in range(draws + 1)]
+        for case in rows("templates")
+    ]
+    base = model([texts[0] for texts in fills])[1]
+    others = [model([texts[i] for texts in fills])[1] for i in range(1, draws + 1)]
+    return changed(base * draws, [chosen for sets in others for chosen in sets])
+
+
+def gender(model: Model) -> dict[str, Any]:
+    """How far does "she" for "he" move each genre's probability, on average?"""
+    people = rows("names")
+    last = [p["name"] for p in people if p["kind"] == "surname"]
+    pairs = []
+    for i, case in enumerate(rows("templates")):
+        for pronouns, kind in ((HE, "male"), (SHE, "female")):
+            first = [p["name"] for p in people if p["kind"] == kind]
+            name = {"first": first[i % len(first)], "last": last[i % len(last)]}
+            pairs.append(case["description"].format(**name, **pronouns))
+    probabilities = model(pairs)[0]
+    shift = (probabilities[1::2] - probabilities[::2]).mean(axis=0)
+    return {
+        "largest": float(np.abs(shift).max()),
+        "cases": len(pairs) // 2,
+        "she_less_he": {genre: float(value) for genre, value in zip(model.genres, shift, strict=True)},
+    }
+
+
+def added(model: Model, texts: Sequence[str], bases: int = 5) -> dict[str, Any]:
+    """Does a sentence that speaks for a genre raise its probability?"""
+    draw, cases = random.Random(0), []
+    for case in rows("added"):
+        cases += [(case["genre"], text, f"{text} {case['sentence']}") for text in draw.sample(list(texts), bases)]
+    before, after = model([case[1] for case in cases])[0], model([case[2] for case in cases])[0]
+    places = [model.genres.index(case[0]) for case in cases]
+    return {
+        "risen": float(np.mean([after[i, g] > before[i, g] for i, g in enumerate(places)])),
+        "cases": len(cases),
+    }
+
+
+def negation(model: Model) -> dict[str, Any]:
+    """Does "no ghosts" lower what "ghosts" raised? Reported, not promised."""
+    cases = rows("negation")
+    positive, negative = model([c["positive"] for c in cases])[0], model([c["negative"] for c in cases])[0]
+    places = [model.genres.index(case["genre"]) for case in cases]
+    fall = np.array([positive[i, g] - negative[i, g] for i, g in enumerate(places)])
+    return {"lowered": float((fall > 0).mean()), "mean_fall": float(fall.mean()), "cases": len(cases)}
+
+
+def company(model: Model, texts: Sequence[str]) -> dict[str, Any]:
+    """Largest difference in probability between a text alone, among others, and in another order."""
+    together = model(texts)[0]
+    turned = model(texts[::-1])[0][::-1]
+    alone = np.concatenate([model([text])[0] for text in texts])
+    return {
+        "largest_difference": float(max(np.abs(together - alone).max(), np.abs(together - turned).max())),
+        "cases": len(texts),
+    }
+
+
+def measure(model: Model) -> dict[str, Any]:
+    """Every figure."""
+    with (ROOT / "data" / "movies.csv").open(encoding="utf-8", newline="") as file:
+        films = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    texts = [film["description"] for film in films]
+    truth = np.array([[g in film["genre"].split(", ") for g in model.genres] for film in films], dtype=float)
+    written = [case["description"] for case in rows("plain")]
+    clean = model(texts)[1]
+    both, clean_both = [*texts, *written], clean + model(written)[1]
+
+    def macro(sets: Sequence[frozenset[str]]) -> float:
+        return macro_f1(truth, np.array([[g in chosen for g in model.genres] for chosen in sets], dtype=float))
+
+    draw = random.Random(0)
+    return {
+        "plain": plain(model),
+        "typo": changed(clean_both, model([typo(text, draw) for text in both])[1]),
+        "noise": {"macro_f1_cost": macro(clean) - macro(model([noise(t, draw) for t in texts])[1]), "cases": len(texts)},
+        "names": names(model),
+        "gender": gender(model),
+        "form": {name: changed(clean_both, model([form(t) for t in both])[1]) for name, form in FORMS.items()},
+        "added_sentence": added(model, texts),
+        "negation": negation(model),
+        "company": company(model, texts[:60]),
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(ROOT / "checkpoint"))
+    options = parser.parse_args()
+    result = measure(Model(options.model))
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
