@@ -37,7 +37,7 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
-from . import MovieGenreConfig, MovieGenreModel
+from . import MovieGenreConfig, MovieGenreModel, hub
 from .arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments
 from .cooccurrence import cooccurrence_embeddings
 from .data import (
@@ -312,6 +312,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     output = Path(arguments.output_dir)
     resume = _resume_from(arguments, output)
+    publish = hub.from_training(arguments)
     set_seed(arguments.seed)
     # accelerate launch leaves one thread to a process, whatever the number of cores.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -346,6 +347,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
             "results": results,
             "seconds": round(time.time() - started, 1),
             "versions": versions(),
+            "hardware": {"device": _device_name(arguments.device), "cores": os.cpu_count(), "processes": processes},
             "history": trainer.state.log_history,
         }
         _write_json(output / "training.json", record)
@@ -354,6 +356,8 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         plot_curves(trainer.state.log_history, output / "curves.png")
         show_results(results)
         Console().print(f"model in {output}, curves in {output / 'curves.png'}, {time.time() - started:.0f} s")
+        if publish is not None:
+            Console().print(publish(output).summary())
     return output
 
 
@@ -438,6 +442,10 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 def show_results(results: dict[str, dict[str, float]]) -> None:
