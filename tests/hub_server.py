@@ -10,6 +10,7 @@ tags, commits, large files (LFS), tokens, private repositories, Space variables,
 import base64
 import hashlib
 import json
+import os
 import re
 import socket
 import threading
@@ -49,14 +50,15 @@ def git_oid(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def is_large(path: str) -> bool:
-    return path.endswith(LARGE)
+def is_large(path: str, size: int) -> bool:
+    """Whether the Hub keeps a file in its large-file storage (LFS)."""
+    return path.endswith(LARGE) or size > 10_000_000
 
 
 def describe(path: str, content: bytes) -> dict:
     """A file as the tree lists it."""
     entry = {"type": "file", "path": path, "size": len(content), "oid": git_oid(content)}
-    if is_large(path):
+    if is_large(path, len(content)):
         digest = sha256(content)
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(content)}\n".encode()
         entry["oid"] = git_oid(pointer)
@@ -147,7 +149,7 @@ class Hub:
     def put(self, kind: str, name: str, files: Files, branch: str = "main", *, private: bool = False) -> str:
         """Commit these files, and no others, to a repository that is made if need be."""
         repository = self.repositories.setdefault((kind, name), Repository(kind, name, private))
-        self.objects |= {sha256(content): content for path, content in files.items() if is_large(path)}
+        self.objects |= {sha256(content): content for path, content in files.items() if is_large(path, len(content))}
         return repository.commit(files, branch, "put")
 
     def repository(self, name: str, kind: str = "models") -> Repository:
@@ -156,6 +158,13 @@ class Hub:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def environment(self, home: Path, token: str = "", **variables: str) -> dict[str, str]:
+        """Variables for a process that takes this for the Hub, with a cache of its own."""
+        home.mkdir(parents=True, exist_ok=True)
+        kept = {name: value for name, value in os.environ.items() if name not in ("HF_TOKEN", "PYTHONPATH")}
+        own = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        return kept | own | ({"HF_TOKEN": token} if token else {}) | variables
 
     def start(self) -> None:
         hub = self
@@ -366,7 +375,7 @@ class Hub:
         content = call.files.get(path)
         if content is None:
             raise missing("Entry")
-        call.headers["ETag"] = f'"{sha256(content) if is_large(path) else git_oid(content)}"'
+        call.headers["ETag"] = f'"{describe(path, content).get("lfs", describe(path, content))["oid"]}"'
         return content
 
     # Writing files.
@@ -374,7 +383,7 @@ class Hub:
     def preupload(self, call: Call) -> dict:
         answers = []
         for asked in call.json()["files"]:
-            path, large = asked["path"], is_large(asked["path"])
+            path, large = asked["path"], is_large(asked["path"], asked["size"])
             old = call.files.get(path)
             oid = None if old is None else sha256(old) if large else git_oid(old)
             answers.append(
