@@ -98,6 +98,8 @@ def _probabilities(model: "MovieGenreModel", texts: list[str]) -> "np.ndarray":
 
 
 def _load(model: str, revision: str | None) -> "MovieGenreModel":
+    from huggingface_hub.errors import StrictDataclassError
+
     from . import MovieGenreModel
 
     try:
@@ -107,6 +109,8 @@ def _load(model: str, revision: str | None) -> "MovieGenreModel":
             f"no model in {model!r}: neither a folder with config.json nor a repository that the Hub gives "
             f"({str(error).splitlines()[0]})"
         ) from None
+    except StrictDataclassError as error:  # a configuration that this code does not read
+        raise ValueError(f"{model!r} cannot be loaded: {error.__cause__ or error}") from None
 
 
 def _threshold(text: str | None) -> float | str | None:

@@ -1,0 +1,56 @@
+"""Checkpoints of other versions: read, or refused with the cure."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+
+from modeling import MovieGenreConfig, MovieGenreModel
+
+from .conftest import ROOT
+from .make_golden import OPTIONS, TEXTS
+
+GOLDEN = ROOT / "tests" / "data" / "golden"
+
+
+def close(got, expected):
+    """Equal in shape and words, and nearly so in numbers."""
+    if isinstance(expected, dict):
+        return set(expected) <= set(got) and all(close(got[key], value) for key, value in expected.items())
+    if isinstance(expected, list):
+        return len(got) == len(expected) and all(close(g, e) for g, e in zip(got, expected, strict=True))
+    return got == pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else got == expected
+
+
+def test_a_checkpoint_of_format_1_answers_as_it_did_when_it_was_made():
+    assert json.loads((GOLDEN / "config.json").read_text())["format_version"] == 1
+    model = MovieGenreModel.from_pretrained(GOLDEN)
+    answers = [prediction.to_dict() for prediction in model.predict_genres(TEXTS, **OPTIONS)]
+    expected = json.loads((GOLDEN / "answers.json").read_text())
+    assert close(json.loads(json.dumps(answers)), expected), answers
+    assert model.predict_genres(TEXTS[0], threshold="macro_f1").genres
+
+
+def test_a_newer_format_is_refused_with_what_to_do(tmp_path):
+    folder = tmp_path / "newer"
+    shutil.copytree(GOLDEN, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"format_version": 2}))
+    with pytest.raises(StrictDataclassError, match="format_version=2 is newer") as error:
+        MovieGenreModel.from_pretrained(folder)
+    for cure in ("pip install --upgrade movie-genre-model", "trust_remote_code=True"):
+        assert cure in str(error.value)
+    done = subprocess.run(
+        [sys.executable, "-m", "modeling.cli", "predict", "--model", folder, "A text."], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "format_version=2 is newer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_format_that_never_was_is_called_so():
+    with pytest.raises(StrictDataclassError, match="format_version=0 never was"):
+        MovieGenreConfig(format_version=0)
