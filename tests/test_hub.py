@@ -9,8 +9,9 @@ import sys
 import pytest
 from huggingface_hub import DatasetCard
 
-from modeling.arguments import MovieGenreTrainingArguments
-from modeling.hub import MODEL_FILES
+from modeling.arguments import MovieGenreTrainingArguments, parse_arguments
+from modeling.hub import MODEL_FILES, HubError
+from modeling.training import train
 
 from .conftest import ROOT
 from .hub_server import Hub
@@ -301,3 +302,12 @@ def test_a_space_needs_its_model_published_first(movie_genre):
 def test_half_trained_models_are_not_pushed(tmp_path, strategy):
     with pytest.raises(ValueError, match="without their code, on the main branch"):
         MovieGenreTrainingArguments(output_dir=str(tmp_path), push_to_hub=True, hub_strategy=strategy)
+
+
+def test_a_training_that_shall_be_published_tries_its_token_first(tmp_path):
+    words = ["--train_file", "none.csv", "--output_dir", str(tmp_path / "run"), "--push_to_hub", "true"]
+    data, network, arguments = parse_arguments([*words, "--hub_token", WRITER])
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):  # before the films are looked for
+        train(data, network, arguments)
+    assert arguments.hub_token is None  # the Trainer would write it into its checkpoints
+    assert not (tmp_path / "run").exists()
