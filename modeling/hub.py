@@ -14,11 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-)
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HTTPError,
@@ -35,7 +31,6 @@ from .card import render_card, render_space_card
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
-
 
 Kind = Literal["model", "dataset", "space"]
 What = Literal["new", "changed", "unchanged", "removed"]
@@ -315,12 +310,8 @@ class _Hub:
             self._create(kind, repo, private)
             if branch != "main":
                 api.create_branch(repo, branch=branch, repo_type=kind, exist_ok=True)
-            current = (
-                {name: variable.value for name, variable in api.get_space_variables(repo).items()} if variables else {}
-            )
-            for name, value in (variables or {}).items():
-                if current.get(name) != value:
-                    api.add_space_variable(repo, name, value)
+            if variables:
+                self._set(repo, variables)
             changes = _compare(kind, files, self._tree(kind, repo, branch) or {})
             operations = [CommitOperationAdd(c.path, files[c.path]) for c in changes if c.what in ("new", "changed")]
             removals = [CommitOperationDelete(c.path) for c in changes if c.what == "removed"]
@@ -351,6 +342,13 @@ class _Hub:
             raise HubError(
                 f"{repo} exists and is public: make it private in its settings first, or leave --private out"
             )
+
+    def _set(self, repo: str, variables: Mapping[str, str]) -> None:
+        """Give a Space its variables; one that is set anew restarts it."""
+        current = self.api.get_space_variables(repo)
+        for name, value in variables.items():
+            if name not in current or current[name].value != value:
+                self.api.add_space_variable(repo, name, value)
 
     def _tree(self, kind: Kind, repo: str, revision: str) -> dict[str, RepoFile] | None:
         """Files at a revision by path; None if there is no such revision."""
