@@ -39,7 +39,9 @@ class DataArguments:
     )
     decision_from: str | None = field(
         default=None,
-        metadata={"help": "folder of the model whose thresholds are taken over: the twin that kept rows aside"},
+        metadata={
+            "help": "folder of the model whose calibration and thresholds are taken over: the twin that kept rows aside"
+        },
     )
 
     def __post_init__(self) -> None:
@@ -53,7 +55,15 @@ class ModelArguments:
     """The network; what is not given keeps the default of MovieGenreConfig, or of the model that `init_from` names."""
 
     init_from: str | None = field(
-        default=None, metadata={"help": "folder or Hub repository of a movie genre model to go on from"}
+        default=None,
+        metadata={
+            "help": "folder or Hub repository to start from: a movie genre model, or a BERT-family encoder, whose "
+            "layers and heads are taken over as far as the sizes asked for have room"
+        },
+    )
+    init_layers: str | None = field(
+        default=None,
+        metadata={"help": "layers of a BERT-family init_from to keep, as 0,1,3,5; else evenly spread"},
     )
     tokenizer: str | None = field(
         default=None,
@@ -87,6 +97,15 @@ class ModelArguments:
     mc_dropout_scope: str | None = field(
         default=None, metadata={"help": "Monte-Carlo dropout in the classifier (head) or everywhere (encoder)"}
     )
+    label_graph: str | None = field(
+        default=None, metadata={"help": "gcn: the last layer's weights come from the genres' co-occurrence; or none"}
+    )
+    label_graph_threshold: float | None = field(
+        default=None, metadata={"help": "co-occurrence P(other | genre) from which on two genres are joined"}
+    )
+    label_graph_weight: float | None = field(
+        default=None, metadata={"help": "weight of a genre's neighbours, together, beside its own"}
+    )
     initializer_range: float | None = field(
         default=None, metadata={"help": "standard deviation of the normal initialisation"}
     )
@@ -96,6 +115,8 @@ class ModelArguments:
         """Reject contradictions and values out of range."""
         if self.init_from is not None and (self.train_tokenizer or self.tokenizer is not None):
             raise ValueError("init_from brings its own tokenizer: leave tokenizer and train_tokenizer out")
+        if self.init_layers is not None and self.init_from is None:
+            raise ValueError("init_layers names layers of init_from, which is not given")
         if self.tokenizer is not None and self.train_tokenizer:
             raise ValueError("tokenizer and train_tokenizer contradict each other: give one of them")
         if self.embedding_init not in ("cooccurrence", "normal"):
@@ -103,7 +124,7 @@ class ModelArguments:
 
     def config_values(self) -> dict[str, Any]:
         """What was given for the network's configuration."""
-        own = {"init_from", "tokenizer", "train_tokenizer", "embedding_init"}
+        own = {"init_from", "init_layers", "tokenizer", "train_tokenizer", "embedding_init"}
         return {
             f.name: value for f in fields(self) if f.name not in own and (value := getattr(self, f.name)) is not None
         }
@@ -152,7 +173,14 @@ class MovieGenreTrainingArguments(TrainingArguments):
     )
     teacher: str = field(
         default="linear",
-        metadata={"help": "linear (soft labels of TF-IDF and logistic regression, out of fold) or none"},
+        metadata={
+            "help": "whose soft labels, out of fold, are mixed with the true ones; several with commas: linear (TF-IDF "
+            "and logistic regression), the folder or Hub repository of a pretrained encoder; or none"
+        },
+    )
+    teacher_cache: str = field(
+        default="runs/teachers",
+        metadata={"help": "folder where the vectors of encoders that teach are kept for the next run"},
     )
     teacher_weight: float = field(default=0.6, metadata={"help": "share of the teacher in the labels trained on"})
     early_stopping_patience: int = field(
@@ -171,8 +199,8 @@ class MovieGenreTrainingArguments(TrainingArguments):
             raise ValueError(f"loss={self.loss!r} is not known; choose bce or focal")
         if not 0 <= self.token_dropout < 1:
             raise ValueError(f"token_dropout={self.token_dropout} must lie in [0, 1)")
-        if self.teacher not in ("linear", "none"):
-            raise ValueError(f"teacher={self.teacher!r} is not known; choose linear or none")
+        if not all(self.teacher.split(",")) or ("none" in self.teacher.split(",") and self.teacher != "none"):
+            raise ValueError(f"teacher={self.teacher!r} must be none, or names with commas between them")
         if not 0 <= self.teacher_weight <= 1:
             raise ValueError(f"teacher_weight={self.teacher_weight} must lie in [0, 1]")
         if self.weights_dtype not in ("float32", "float16"):

@@ -97,6 +97,51 @@ def _probabilities(model: "MovieGenreModel", texts: list[str]) -> "np.ndarray":
     return result
 
 
+def _agreement(model: "MovieGenreModel", texts: list[str], mc_samples: int) -> "np.ndarray":
+    """Negative mutual information of Monte-Carlo dropout, summed over the genres, of each text."""
+    import numpy as np
+
+    found = model.predict_genres(texts, mc_samples=mc_samples, seed=0)
+    return -np.array([sum(u.mutual_information for u in (one.uncertainty or {}).values()) for one in found])
+
+
+def _off_topic(
+    model: "MovieGenreModel",
+    path: Path,
+    thresholds: "np.ndarray",
+    films: "dict[str, np.ndarray]",
+    mc_samples: int,
+) -> dict[str, Any]:
+    """How well each measure of certainty tells films from other texts: area under the ROC curve, by kind of text."""
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+
+    from .metrics import certainties
+    from .prediction_movie_genre import choose
+
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"kind", "text"} <= rows[0].keys():
+        raise ValueError(f"--off-topic {path} must have rows and the columns kind and text")
+    texts, kinds = [row["text"] for row in rows], np.array([row["kind"] for row in rows])
+    probabilities = _probabilities(model, texts)
+    others = certainties(probabilities, choose(probabilities, thresholds, model.config.min_genres))
+    if mc_samples:
+        others["mutual_information"] = _agreement(model, texts, mc_samples)
+    result: dict[str, Any] = {"texts": len(texts)}
+    for name, values in others.items():
+        masks = {"all": np.ones(len(kinds), dtype=bool), **{kind: kinds == kind for kind in sorted(set(kinds))}}
+        result[name] = {
+            kind: float(
+                roc_auc_score(
+                    np.repeat([1, 0], [len(films[name]), mask.sum()]), np.concatenate([films[name], values[mask]])
+                )
+            )
+            for kind, mask in masks.items()
+        }
+    return result
+
+
 def _load(model: str, revision: str | None) -> "MovieGenreModel":
     from huggingface_hub.errors import StrictDataclassError
 
@@ -163,13 +208,20 @@ def evaluate(
     probabilities: Annotated[
         Path | None, typer.Option(help="NumPy file (.npy) for the probabilities, films by genres.")
     ] = None,
+    mc_samples: Annotated[
+        int, typer.Option(help="Monte-Carlo dropout masks, for mutual information among the uncertainties.", min=0)
+    ] = 20,
+    off_topic: Annotated[
+        Path | None,
+        typer.Option(help="CSV file (columns kind, text) of texts that are no films: how well are they told apart?"),
+    ] = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap draws for the 95 % intervals.", min=1)] = 1000,
     text_column: TextColumnOption = None,
     genre_column: GenreColumnOption = None,
     genre_map: GenreMapOption = "{}",
     skip_bad_rows: SkipOption = False,
 ) -> None:
-    """Score a model on films with known genres, with 95 % bootstrap intervals.
+    """Score a model on films with known genres: scores with 95 % bootstrap intervals, calibration, uncertainty.
 
     Example: `movie-genre evaluate --data data/movies.csv --split test --output results.json --disagreements odd.csv`
     """
@@ -177,7 +229,7 @@ def evaluate(
     from rich.progress import track
 
     from .data import file_hash
-    from .metrics import evaluation
+    from .metrics import certainties, evaluation
     from .prediction_movie_genre import choose, resolve_thresholds
 
     loaded = _load(model, revision)
@@ -190,7 +242,20 @@ def evaluate(
     def bar(draws: Any) -> Any:
         return track(draws, description="bootstrap", disable=not sys.stderr.isatty())
 
-    figures = evaluation(films.truth, chosen, films.probabilities, config.genres, resamples=resamples, progress=bar)
+    certainty = certainties(films.probabilities, chosen)
+    if mc_samples:
+        certainty["mutual_information"] = _agreement(loaded, list(films.rows["description"]), mc_samples)
+    figures = evaluation(
+        films.truth,
+        chosen,
+        films.probabilities,
+        config.genres,
+        certainty=certainty,
+        resamples=resamples,
+        progress=bar,
+    )
+    if off_topic is not None:
+        figures["off_topic"] = _off_topic(loaded, off_topic, thresholds, certainty, mc_samples)
     about = {
         "data": {"source": Path(data).name, "sha256": file_hash(data), "split": split},
         "thresholds": profile or config.default_profile or "0.5",
@@ -384,6 +449,17 @@ def _show(figures: dict[str, Any]) -> None:
     for name, (lower, upper) in figures["intervals"].items():
         table.add_row(name.replace("_", " "), f"{figures[name]:.3f}", f"{lower:.3f} to {upper:.3f}")
     console.print(table)
+    quality, sure = figures["calibration"], figures["uncertainty"]
+    console.print(
+        f"calibration error {quality['ece']:.3f}, within the band of a perfect model for {quality['ece_within_band']} "
+        f"of {len(quality['per_genre'])} genres; Brier {quality['brier']:.3f}, log loss {quality['nll']:.3f}"
+    )
+    for name, curve in sure.items():
+        console.print(f"without the 20 % least sure by {name.replace('_', ' ')}: micro-F1 {curve['gain']:+.3f}")
+    for name, areas in figures.get("off_topic", {}).items():
+        if name != "texts":
+            found = ", ".join(f"{kind.replace('_', ' ')} {area:.3f}" for kind, area in areas.items())
+            console.print(f"films told from other texts by {name.replace('_', ' ')} (AUROC): {found}")
     genres = Table("genre", "precision", "recall", "F1", "average precision", "films", "chosen")
     for genre, row in sorted(figures["per_genre"].items(), key=lambda item: -item[1]["films"]):
         average = "" if row["average_precision"] is None else f"{row['average_precision']:.3f}"

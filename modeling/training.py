@@ -25,9 +25,9 @@ from rich.table import Table
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
-    BertTokenizer,
     EarlyStoppingCallback,
     EvalPrediction,
+    PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -52,12 +52,14 @@ from .data import (
     read_split,
     split_hashes,
 )
-from .decision import DEFAULT_OBJECTIVE, FOLDS, best_global_threshold, tune_profiles
+from .decision import DEFAULT_OBJECTIVE, FOLDS, best_global_threshold, fit_calibration, tune_profiles
 from .metrics import scores
+from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
 from .prediction_movie_genre import choose, resolve_thresholds
-from .teacher import out_of_fold
-from .tokenization import load_tokenizer, train_tokenizer
+from .teacher import soft_labels
+from .tokenization import load_tokenizer, local_source, train_tokenizer
+from .warm_start import warm_start
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +168,7 @@ def build_model(
     """A new network, or the one that `init_from` names, with its last layer rebuilt where the genres differ.
 
     Raises:
-        ValueError: if `init_from` is no movie genre model, or has other sizes than asked for.
+        ValueError: if `init_from` has other sizes than asked for.
     """
     labels = dict(enumerate(genres))
     if arguments.init_from is None:
@@ -174,11 +176,6 @@ def build_model(
             vocab_size=vocabulary_size, pad_token_id=pad_token_id, id2label=labels, **arguments.config_values()
         )
         return MovieGenreModel(config)
-    kind = AutoConfig.from_pretrained(arguments.init_from).model_type
-    if kind != MovieGenreConfig.model_type:
-        raise ValueError(
-            f"init_from={arguments.init_from!r} is a {kind!r} model, expected {MovieGenreConfig.model_type!r}"
-        )
     source = MovieGenreModel.from_pretrained(arguments.init_from)
     config = MovieGenreConfig.from_dict(
         source.config.to_dict()
@@ -259,29 +256,47 @@ def load_films(data: DataArguments) -> Films:
     return Films(parts, genre_vocabulary(films), split_hashes(films))
 
 
-def load_network(network: ModelArguments, films: Films) -> tuple[MovieGenreModel, BertTokenizer]:
+def load_network(
+    network: ModelArguments, films: Films, seed: int = 0
+) -> tuple[MovieGenreModel, PreTrainedTokenizerBase]:
     """The network to train, and its tokenizer."""
-    descriptions = list(films.parts["train"]["description"])
-    source = MovieGenreConfig() if network.init_from is None else AutoConfig.from_pretrained(network.init_from)
-    max_length = network.max_position_embeddings or source.max_position_embeddings
-    if network.train_tokenizer:
-        tokenizer = train_tokenizer(descriptions, max_length)
-        logger.info(
-            "learned a tokenizer: %s word pieces from %s descriptions", f"{len(tokenizer):,}", len(descriptions)
+    descriptions, truth = list(films.parts["train"]["description"]), films.truth("train")
+    source = None if network.init_from is None else AutoConfig.from_pretrained(local_source(network.init_from))
+    foreign = source is not None and source.model_type != MovieGenreConfig.model_type
+    tokenizer: PreTrainedTokenizerBase
+    if foreign and network.init_from:
+        layers = network.init_layers and [int(layer) for layer in network.init_layers.split(",")]
+        values = network.config_values()
+        model, tokenizer = warm_start(
+            network.init_from, films.genres, descriptions, truth, layers=layers or None, seed=seed, **values
         )
     else:
-        tokenizer = load_tokenizer(network.tokenizer or network.init_from, max_length)
-    model = build_model(network, films.genres, len(tokenizer), tokenizer.pad_token_id)
-    if network.init_from is None:
-        frequency = films.truth("train").mean(axis=0).clip(1e-3, 1 - 1e-3)
+        max_length = network.max_position_embeddings or (source or MovieGenreConfig()).max_position_embeddings
+        if network.train_tokenizer:
+            tokenizer = train_tokenizer(descriptions, max_length)
+            logger.info("learned a tokenizer: %s word pieces from %d texts", f"{len(tokenizer):,}", len(descriptions))
+        else:
+            tokenizer = load_tokenizer(network.tokenizer or network.init_from, max_length)
+        model = build_model(network, films.genres, len(tokenizer), tokenizer.pad_token_id)
+    if source is None and network.embedding_init == "cooccurrence":
+        _start_from_cooccurrence(model, tokenizer, descriptions)
+    if source is None or foreign:
+        frequency = truth.mean(axis=0).clip(1e-3, 1 - 1e-3)
         with torch.no_grad():  # the last layer starts at the genres' frequencies
             model.classifier.output.bias.copy_(torch.as_tensor(np.log(frequency / (1 - frequency))))
-        if network.embedding_init == "cooccurrence":
-            _start_from_cooccurrence(model, tokenizer, descriptions)
+    if isinstance(model.classifier.output, LabelGraph):
+        names = tokenizer(films.genres, add_special_tokens=False)["input_ids"]
+        table = model.get_input_embeddings().weight
+        assert isinstance(table, torch.Tensor)
+        model.classifier.output.connect(
+            torch.as_tensor(truth), torch.stack([table[ids].mean(dim=0) for ids in names]).detach()
+        )
     return model, tokenizer
 
 
-def _start_from_cooccurrence(model: MovieGenreModel, tokenizer: BertTokenizer, descriptions: list[str]) -> None:
+def _start_from_cooccurrence(
+    model: MovieGenreModel, tokenizer: PreTrainedTokenizerBase, descriptions: list[str]
+) -> None:
     """Fill the token embedding, except the special tokens' rows."""
     embedding = model.get_input_embeddings().weight
     assert isinstance(embedding, torch.Tensor)
@@ -293,7 +308,7 @@ def _start_from_cooccurrence(model: MovieGenreModel, tokenizer: BertTokenizer, d
         embedding.copy_(values)
 
 
-def encode_films(films: Dataset, labels: np.ndarray, tokenizer: BertTokenizer, max_length: int) -> Dataset:
+def encode_films(films: Dataset, labels: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
     """`input_ids`, `labels` and `length` of each film."""
     texts = list(films["description"])
     ids = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
@@ -319,8 +334,11 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     torch.set_num_threads(arguments.cpu_threads or max(1, (os.cpu_count() or 1) // processes))
 
     films = load_films(data)
-    twin = _load_twin(data.decision_from, films.genres)
-    model, tokenizer = load_network(network, films)
+    if data.decision_from and Path(data.decision_from).is_dir() and not Path(data.decision_from, "config.json").exists():
+        logger.info("%s is read when training ends: its own training may still go on", data.decision_from)
+    elif data.decision_from:
+        _load_twin(data.decision_from, films.genres)  # whatever is wrong with it is said now
+    model, tokenizer = load_network(network, films, arguments.seed)
     logger.info(
         "films: %s; %d genres; %s parameters",
         ", ".join(f"{len(part):,} {name}" for name, part in films.parts.items()),
@@ -333,6 +351,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     # The Trainer sorts what it predicts by length: truth is what comes back with the predictions, row by row.
     scored = {part: trainer.predict(rows) for part, rows in _encode_all(films, tokenizer, model).items()}  # type: ignore[arg-type]
     if trainer.is_world_process_zero():
+        twin = _load_twin(data.decision_from, films.genres) if data.decision_from else None
         results = _decide(model, scored, twin)
         save_model(model, tokenizer, output, arguments.weights_dtype)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
@@ -362,13 +381,15 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
 
 
 def build_trainer(
-    model: MovieGenreModel, tokenizer: BertTokenizer, films: Films, arguments: MovieGenreTrainingArguments
+    model: MovieGenreModel, tokenizer: PreTrainedTokenizerBase, films: Films, arguments: MovieGenreTrainingArguments
 ) -> Trainer:
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     labels = films.truth("train")
-    if arguments.teacher == "linear":
-        logger.info("the linear teacher reads the training films")
-        soft = out_of_fold(list(films.parts["train"]["description"]), labels, seed=arguments.seed)
+    if arguments.teacher != "none":
+        descriptions = list(films.parts["train"]["description"])
+        cache = Path(arguments.teacher_cache)
+        with arguments.main_process_first(desc="soft labels"):  # the others take them from the cache
+            soft = soft_labels(arguments.teacher.split(","), descriptions, labels, seed=arguments.seed, cache=cache)
         labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
     max_length = model.config.max_position_embeddings
     rows: Any = encode_films(films.parts["train"], labels, tokenizer, max_length)
@@ -395,34 +416,42 @@ def build_trainer(
     )
 
 
-def _encode_all(films: Films, tokenizer: BertTokenizer, model: MovieGenreModel) -> dict[str, Dataset]:
+def _encode_all(films: Films, tokenizer: PreTrainedTokenizerBase, model: MovieGenreModel) -> dict[str, Dataset]:
     """Every part with its true labels."""
     max_length = model.config.max_position_embeddings
     return {name: encode_films(part, films.truth(name), tokenizer, max_length) for name, part in films.parts.items()}
 
 
 def _decide(
-    model: MovieGenreModel, scored: dict[str, PredictionOutput], twin: MovieGenreConfig | None
+    model: MovieGenreModel, scored: dict[str, PredictionOutput], twin: MovieGenreModel | None
 ) -> dict[str, dict[str, float]]:
-    """Give the model its threshold profiles, and score every part with the default one."""
+    """Calibrate the model, give it its threshold profiles, and score every part with the default one."""
     config = model.config
     truth = {part: np.asarray(output.label_ids) for part, output in scored.items()}
-    probabilities = {part: sigmoid(np.asarray(output.predictions)) for part, output in scored.items()}
+    logits = {part: np.asarray(output.predictions, dtype=float) for part, output in scored.items()}
     if twin is not None:
-        config.threshold_profiles, config.default_profile = twin.threshold_profiles, twin.default_profile
+        scale, bias = twin.logit_scale.double().numpy(), twin.logit_bias.double().numpy()
+        config.threshold_profiles, config.default_profile = twin.config.threshold_profiles, twin.config.default_profile
     else:
+        scale, bias = fit_calibration(truth["validation"], logits["validation"])
         config.threshold_profiles = tune_profiles(
-            truth["validation"], probabilities["validation"], min_genres=config.min_genres
+            truth["validation"], sigmoid(logits["validation"] * scale + bias), min_genres=config.min_genres
         )
         config.default_profile = DEFAULT_OBJECTIVE
+    with torch.no_grad():
+        model.logit_scale.copy_(torch.as_tensor(scale))
+        model.logit_bias.copy_(torch.as_tensor(bias))
     thresholds = resolve_thresholds(None, config.genres, config.threshold_profiles or {}, config.default_profile)
+    probabilities = {part: sigmoid(values * scale + bias) for part, values in logits.items()}
     return {
         part: scores(truth[part], choose(values, thresholds, config.min_genres), values)
         for part, values in probabilities.items()
     }
 
 
-def save_model(model: MovieGenreModel, tokenizer: BertTokenizer, folder: Path, weights_dtype: str = "float32") -> None:
+def save_model(
+    model: MovieGenreModel, tokenizer: PreTrainedTokenizerBase, folder: Path, weights_dtype: str = "float32"
+) -> None:
     """Write weights (safetensors), configuration, the code files and the tokenizer.
 
     Weights may be stored in 16 bits; the configuration keeps saying float32, so that loading computes in float32. The
@@ -482,16 +511,14 @@ def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
     plt.close(figure)
 
 
-def _load_twin(decision_from: str | None, genres: list[str]) -> MovieGenreConfig | None:
-    """Configuration of the model whose thresholds are taken over.
+def _load_twin(decision_from: str, genres: list[str]) -> MovieGenreModel:
+    """The model whose calibration and thresholds are taken over.
 
     Raises:
         ValueError: if it has other genres.
     """
-    if decision_from is None:
-        return None
-    twin = AutoConfig.from_pretrained(decision_from)
-    if twin.genres != genres:
+    twin = MovieGenreModel.from_pretrained(decision_from)
+    if twin.config.genres != genres:
         raise ValueError(f"decision_from={decision_from!r} has other genres than the films: {', '.join(genres)}")
     return twin
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from modeling.decision import GRID, OBJECTIVES, best_global_threshold, tune_profiles, tune_thresholds
+from modeling.decision import GRID, OBJECTIVES, best_global_threshold, fit_calibration, tune_profiles, tune_thresholds
 from modeling.metrics import macro_f1, micro_f1
 from modeling.prediction_movie_genre import choose
 
@@ -78,3 +78,40 @@ def test_an_unknown_objective_and_too_few_films_are_named():
         tune_thresholds(truth, probabilities, "f2")
     with pytest.raises(ValueError, match="3 films are too few"):
         tune_thresholds(truth[:3], probabilities[:3])
+
+
+def logits_and_truth(films=3000, scale=(0.5, 2.0, 1.0), bias=(0.7, -1.0, 0.0), seed=0):
+    """Logits whose calibration is `logit * scale + bias`."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(-1, 2, (films, len(scale)))
+    probability = 1 / (1 + np.exp(-(logits * scale + bias)))
+    return (generator.random(logits.shape) < probability).astype(float), logits
+
+
+def test_calibration_finds_scale_and_bias_of_each_genre():
+    truth, logits = logits_and_truth()
+    scale, bias = fit_calibration(truth, logits)
+    assert scale == pytest.approx([0.5, 2.0, 1.0], rel=0.15)
+    assert bias == pytest.approx([0.7, -1.0, 0.0], abs=0.2)
+
+
+def test_a_rare_genre_stays_near_the_common_calibration():
+    """Two films of a genre, both given low logits, would send an unshrunk fit far away."""
+    truth, logits = logits_and_truth(600, scale=(1.5,) * 4, bias=(0.3,) * 4)
+    truth[:, 3] = 0
+    truth[:2, 3] = 1
+    logits[:, 3] = np.random.default_rng(1).normal(-4, 0.3, 600)
+    scale, bias = fit_calibration(truth, logits)
+    assert abs(np.log(scale[3] / 1.5)) < 0.4
+    assert abs(bias[3] - 0.3) < 1.5
+
+
+def test_calibration_never_turns_an_order_round():
+    truth, logits = logits_and_truth(200)
+    scale, _ = fit_calibration(1 - truth, logits)
+    assert (scale > 0).all()
+
+
+def test_too_few_films_to_calibrate_on_are_named():
+    with pytest.raises(ValueError, match="4 films are too few to calibrate on"):
+        fit_calibration(np.ones((4, 2)), np.zeros((4, 2)))

@@ -4,7 +4,22 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from modeling.metrics import SCORES, bootstrap, disagreement, evaluation, per_genre, scores
+from modeling.metrics import (
+    COVERAGES,
+    SCORES,
+    average_precision,
+    bootstrap,
+    calibration,
+    calibration_band,
+    calibration_errors,
+    certainties,
+    disagreement,
+    evaluation,
+    per_genre,
+    risk_coverage,
+    scores,
+    selective,
+)
 from modeling.multilabel_metric import MultilabelMetric
 
 
@@ -86,7 +101,8 @@ def test_rows_are_resampled_together(arrays):
 
 def test_an_evaluation_has_the_promised_keys(arrays):
     result = evaluation(*arrays, list("abcdef"), resamples=20)
-    assert list(result) == ["rows", *SCORES, "intervals", "per_genre"]
+    own = ["intervals", "per_genre", "calibration", "uncertainty", "curves", "reliability", "cooccurrence"]
+    assert list(result) == ["rows", *SCORES, *own]
     assert all(
         lower <= result[name] <= upper for name, (lower, upper) in result["intervals"].items() if name != "hamming_loss"
     )
@@ -96,3 +112,64 @@ def test_the_film_that_contradicts_the_model_most_disagrees_most():
     truth = np.array([[1, 0], [1, 0], [0, 1]])
     probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.95, 0.05]])
     assert np.argsort(disagreement(truth, probabilities)).tolist() == [0, 1, 2]
+
+
+def test_average_precision_with_many_ties_equals_scikit_learn(arrays):
+    truth, _, probabilities = arrays
+    coarse = probabilities.round(1)
+    expected = [reference.average_precision_score(y, p) for y, p in zip(truth.T[:5], coarse.T[:5], strict=True)]
+    assert average_precision(truth, coarse)[:5] == pytest.approx(expected)
+    assert np.isnan(average_precision(truth, coarse)[5])
+
+
+def calibrated(films=4000, sharpness=1.0):
+    """Truth drawn from probabilities; those returned are sharper or flatter than that."""
+    generator = np.random.default_rng(1)
+    logits = generator.normal(-1, 1.5, (films, 3))
+    truth = (generator.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(float)
+    return truth, 1 / (1 + np.exp(-logits * sharpness))
+
+
+def test_a_calibrated_model_lies_within_the_band_and_an_overconfident_one_does_not():
+    truth, honest = calibrated()
+    assert (calibration_errors(truth, honest) <= calibration_band(honest, draws=200)).all()
+    truth, bold = calibrated(sharpness=2.0)
+    assert (calibration_errors(truth, bold) > calibration_band(bold, draws=200)).all()
+
+
+def test_calibration_error_is_the_weighted_gap_of_the_bins():
+    probabilities = np.array([[0.1], [0.3], [0.6], [0.8]])
+    truth = np.array([[0.0], [1.0], [1.0], [1.0]])
+    assert calibration_errors(truth, probabilities, bins=2) == pytest.approx(0.5 * abs(0.5 - 0.2) + 0.5 * abs(1 - 0.7))
+
+
+def test_brier_and_log_loss_equal_scikit_learn():
+    truth, probabilities = calibrated(500)
+    table = calibration(truth, probabilities, list("abc"))
+    for i, genre in enumerate("abc"):
+        row = table["per_genre"][genre]
+        assert row["brier"] == pytest.approx(reference.brier_score_loss(truth[:, i], probabilities[:, i]))
+        assert row["nll"] == pytest.approx(reference.log_loss(truth[:, i], probabilities[:, i]))
+    assert table["brier"] == pytest.approx(np.mean([row["brier"] for row in table["per_genre"].values()]))
+
+
+def test_setting_the_wrong_films_aside_raises_the_rest():
+    """Of ten films the two least sure are wrong: at 80 % coverage nothing is wrong any more."""
+    truth = np.tile([1, 0], (10, 1))
+    chosen = truth.copy()
+    chosen[:2] = [0, 1]
+    sure = np.arange(10.0)
+    curve = risk_coverage(truth, chosen, sure)
+    at = COVERAGES.index(0.8)
+    assert curve["micro_f1"][at] == 1
+    assert curve["subset_error"][at] == 0
+    assert curve["subset_error"][-1] == pytest.approx(0.2)
+    result = selective(truth, chosen, {"sure": sure, "unsure": -sure})
+    assert result["sure"]["gain"] == pytest.approx(0.2)
+    assert result["unsure"]["gain"] < 0
+
+
+def test_every_measure_of_certainty_prefers_the_clear_film():
+    probabilities = np.array([[0.99, 0.01], [0.55, 0.45]])
+    for values in certainties(probabilities, probabilities > 0.5).values():
+        assert values[0] > values[1]

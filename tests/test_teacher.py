@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from transformers import BertConfig, BertModel, set_seed
 
 from modeling.cooccurrence import cooccurrence_embeddings
-from modeling.teacher import linear_model, out_of_fold
+from modeling.teacher import embed, linear_model, probe_model, soft_labels
 
 
 def corpus(films=300, seed=0):
@@ -21,7 +22,7 @@ def corpus(films=300, seed=0):
 
 def test_out_of_fold_probabilities_know_the_genres():
     texts, truth = corpus()
-    soft = out_of_fold(texts, truth)
+    soft = soft_labels(["linear"], texts, truth)
     assert ((soft > 0.5) == truth).mean() > 0.95
 
 
@@ -32,7 +33,7 @@ def test_no_teacher_labels_what_it_was_trained_on():
     texts = texts + [text.upper() + "!" for text in texts]  # the same description twice, in another dress
     truth = np.tile((generator.random((200, 1)) < 0.5).astype(float), (2, 1))
     inside = linear_model().fit(texts, truth).predict_proba(texts)[:, 1:]
-    outside = out_of_fold(texts, truth)
+    outside = soft_labels(["linear"], texts, truth)
     assert ((inside > 0.5) == truth).mean() > 0.95
     assert 0.35 < ((outside > 0.5) == truth).mean() < 0.65
 
@@ -40,14 +41,54 @@ def test_no_teacher_labels_what_it_was_trained_on():
 def test_a_genre_that_a_fold_does_not_know_gets_its_frequency():
     texts, truth = corpus(60)
     truth = np.column_stack([truth, np.eye(60)[0]])  # one film has the third genre
-    soft = out_of_fold(texts, truth)
+    soft = soft_labels(["linear"], texts, truth)
     assert np.isfinite(soft).all()
     assert soft[0, 2] == 0
 
 
 def test_too_few_films_for_a_teacher_are_named():
     with pytest.raises(ValueError, match="2 different descriptions are too few"):
-        out_of_fold(["One.", "Two.", "one"], np.eye(3))
+        soft_labels(["linear"], ["One.", "Two.", "one"], np.eye(3))
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("encoder") / "reader"
+    set_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(tokenizer), initializer_range=0.5, **sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_frozen_encoder_teaches_out_of_fold_too(encoder):
+    """Noise is not learned: a film's label never comes from a regression that saw it."""
+    texts = [f"word {i} and {i * 7} others" for i in range(60)]
+    truth = (np.random.default_rng(0).random((60, 1)) < 0.5).astype(float)
+    features = embed(encoder, texts)
+    assert features.shape == (60, 32)
+    assert np.allclose(np.linalg.norm(features[:, :16], axis=1), 1, atol=1e-5)
+    inside = (
+        probe_model().set_params(onevsrestclassifier__estimator__C=1e6).fit(features, truth).predict_proba(features)
+    )
+    outside = soft_labels([encoder], texts, truth)
+    assert ((inside[:, -1:] > 0.5) == truth).mean() > 0.8
+    assert ((outside > 0.5) == truth).mean() < 0.7
+
+
+def test_several_teachers_are_averaged(encoder):
+    texts, truth = corpus(60)
+    both = soft_labels(["linear", encoder], texts, truth)
+    assert both == pytest.approx((soft_labels(["linear"], texts, truth) + soft_labels([encoder], texts, truth)) / 2)
+
+
+def test_a_text_that_was_read_is_not_read_again(encoder, tmp_path, monkeypatch):
+    first = embed(encoder, ["One film.", "Another."], tmp_path)
+    monkeypatch.setattr("modeling.teacher._read", lambda name, texts: pytest.fail(f"reads {texts}"))
+    again = embed(encoder, ["Another.", "One film."], tmp_path)
+    assert np.array_equal(again, first[::-1])
+    monkeypatch.setattr("modeling.teacher._read", lambda name, texts: np.full((len(texts), 32), len(texts)))
+    assert (embed(encoder, ["Another.", "New."], tmp_path)[1] == 1).all()
 
 
 def test_pieces_that_keep_the_same_company_get_similar_vectors():

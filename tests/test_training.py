@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
+from transformers import BertConfig, BertModel, set_seed
 
 from modeling import MovieGenreModel
 from modeling.arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments, parse_arguments
@@ -188,6 +189,46 @@ def test_every_row_is_trained_on_for_the_model_that_ships(tmp_path, run, some_fi
     assert record["data"]["films"] == {"train": sum(1 for _ in csv.DictReader(some_films.open(encoding="utf-8")))}
     ours, theirs = (MovieGenreModel.from_pretrained(path).config for path in (output, twin))
     assert ours.threshold_profiles == theirs.threshold_profiles
+    ours, theirs = (MovieGenreModel.from_pretrained(path) for path in (output, twin))
+    assert torch.equal(ours.logit_scale, theirs.logit_scale)
+    assert torch.equal(ours.logit_bias, theirs.logit_bias)
+
+
+def test_a_run_is_calibrated_on_the_validation_films(run):
+    folder, _ = run
+    model = MovieGenreModel.from_pretrained(folder)
+    assert model.logit_scale.min() > 0
+    assert not torch.equal(model.logit_scale, torch.ones(18))
+    assert load_file(folder / "model.safetensors")["logit_scale"].dtype == torch.float32
+
+
+def test_a_run_starts_from_a_pretrained_encoder_that_also_teaches(tmp_path, some_films, tokenizer):
+    set_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+    encoder = tmp_path / "encoder"
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(encoder)
+    tokenizer.save_pretrained(encoder)
+    flags = {
+        "init_from": encoder,
+        "init_layers": "0,2",
+        "num_attention_heads": 2,
+        "max_position_embeddings": 64,
+        "label_graph": "gcn",
+        "teacher": f"linear,{encoder}",
+        "teacher_cache": tmp_path / "teachers",
+        "num_train_epochs": 1,
+        "train_file": some_films,
+        "output_dir": tmp_path / "out",
+    }
+    done = launch(*(word for name, value in flags.items() for word in (f"--{name}", value)))
+    assert done.returncode == 0, done.stderr
+    model = MovieGenreModel.from_pretrained(tmp_path / "out")
+    config = model.config
+    assert (config.num_hidden_layers, config.num_attention_heads, config.head_dim) == (2, 2, 8)
+    assert config.base_model == str(encoder)
+    assert not torch.equal(model.classifier.output.adjacency, torch.eye(18))
+    assert [path.name for path in (tmp_path / "teachers").iterdir()] == ["encoder.safetensors"]
+    assert model.predict_genres("A retired gunman rides into a border town.").genres
 
 
 # Arguments
@@ -201,7 +242,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults():
     assert training.learning_rate == 1e-3
 
 
-@pytest.mark.parametrize("name", ["seed", "scratch", "smoke"])
+@pytest.mark.parametrize("name", ["best", "seed", "scratch", "smoke"])
 def test_every_file_of_settings_is_valid(name):
     parse_arguments([str(ROOT / "configs" / f"{name}.yaml")])
 
