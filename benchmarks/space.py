@@ -38,13 +38,14 @@ PATIENCE = 300  # seconds for the page to come up
 SHOWN = ("gradio", "torch", "transformers", "huggingface_hub", "tokenizers", "numpy")
 
 
-def ask(url: str) -> Any:
-    """The page's answer to TEXT, by Gradio's two plain HTTP calls: one gives an event, the other its result."""
-    call = f"{url}/gradio_api/call/predict"
-    posted = urllib.request.Request(call, json.dumps({"data": [TEXT]}).encode(), {"Content-Type": "application/json"})  # noqa: S310
+def ask(url: str, text: str) -> Any:
+    """The page's answer, by Gradio's two plain HTTP calls: one gives an event, the other its result."""
+    calls = f"{url}/gradio_api/call"
+    body, head = json.dumps({"description": text}).encode(), {"Content-Type": "application/json"}
+    posted = urllib.request.Request(f"{calls}/v2/predict", body, head)  # noqa: S310
     with urllib.request.urlopen(posted, timeout=60) as reply:  # noqa: S310
         event = json.load(reply)["event_id"]
-    with urllib.request.urlopen(f"{call}/{event}", timeout=60) as reply:  # noqa: S310
+    with urllib.request.urlopen(f"{calls}/predict/{event}", timeout=60) as reply:  # noqa: S310
         stream = reply.read().decode()
     result = re.search(r"event: complete\ndata: (.+)", stream)
     if result is None:
@@ -57,13 +58,26 @@ def wait_for(url: str, process: subprocess.Popen) -> float:
     started = time.monotonic()
     while time.monotonic() - started < PATIENCE:
         if process.poll() is not None:
-            raise RuntimeError(f"app.py ended with {process.returncode}")
+            raise RuntimeError(f"the page ended with {process.returncode}")
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310
                 return time.monotonic() - started
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise RuntimeError(f"no page at {url} after {PATIENCE} s")
+
+
+def ask_page(command: list[str], folder: Path, environment: dict[str, str], text: str) -> tuple[Any, float]:
+    """Start the page, ask it, stop it: its answer, and the seconds until it was up."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(command, cwd=folder, env=environment | {"HOST": "127.0.0.1", "PORT": str(port)})
+    try:
+        up = wait_for(f"http://127.0.0.1:{port}", process)
+        return ask(f"http://127.0.0.1:{port}", text), up
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def main() -> None:
@@ -99,16 +113,8 @@ def main() -> None:
         frozen = subprocess.run([*pip, "list", "--format", "json"], check=True, capture_output=True, text=True).stdout
         versions = {package["name"].lower().replace("-", "_"): package["version"] for package in json.loads(frozen)}
 
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        variables = hub.environment(work / "visitor", **space.variables | {"HOST": "127.0.0.1", "PORT": str(port)})
-        process = subprocess.Popen([str(python), "app.py"], cwd=folder, env=variables)
-        try:
-            up = wait_for(f"http://127.0.0.1:{port}", process)
-            answer = ask(f"http://127.0.0.1:{port}")
-        finally:
-            process.terminate()
-            process.wait()
+        variables = hub.environment(work / "visitor", **space.variables)
+        answer, up = ask_page([str(python), "app.py"], folder, variables, TEXT)
         fetched = [call for call in hub.requests if "/resolve/" in call and "/you/movie-genre/" in call]
         pinned = all(space.variables["MODEL_REVISION"] in call for call in fetched)
 

@@ -66,7 +66,8 @@ def render_card(
         tags=["multi-label", "movies", "genre", "custom_code"],
         metrics=["f1", "accuracy"],
         datasets=[dataset] if dataset else None,
-        base_model=base_model,
+        # A link on the Hub, where it is a model there and no folder.
+        base_model=base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model or "") else None,
         eval_results=scores or None,
         widget=_widget(model),
     )

@@ -334,7 +334,11 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     torch.set_num_threads(arguments.cpu_threads or max(1, (os.cpu_count() or 1) // processes))
 
     films = load_films(data)
-    if data.decision_from and Path(data.decision_from).is_dir() and not Path(data.decision_from, "config.json").exists():
+    if (
+        data.decision_from
+        and Path(data.decision_from).is_dir()
+        and not Path(data.decision_from, "config.json").exists()
+    ):
         logger.info("%s is read when training ends: its own training may still go on", data.decision_from)
     elif data.decision_from:
         _load_twin(data.decision_from, films.genres)  # whatever is wrong with it is said now

@@ -3,10 +3,12 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
 from modeling.card import EXAMPLES, TMDB_LIST, render_card
+from modeling.metrics import evaluation as evaluate
 
 from .conftest import GENRES, ROOT, tiny_model
 
@@ -147,24 +149,39 @@ def test_a_section_appears_when_its_results_do(folder, tmp_path):
     plain = render_card(folder, "you/movies")
     for name in ("Calibration", "Uncertainty", "Behaviour", "Speed", "In other words"):
         assert f"# {name}" not in plain
-    measured = {"calibration": {"expected_error": 0.0321, "by_part": {"test": 0.0456}}}
-    (folder / "evaluation.json").write_text(json.dumps(figures() | measured))
+    generator = np.random.default_rng(0)
+    p = generator.random((50, len(GENRES)))
+    truth = (generator.random(p.shape) < p).astype(int)
+    measured = evaluate(truth, p > 0.5, p, GENRES, resamples=2)
+    (folder / "evaluation.json").write_text(json.dumps(measured))
     results = tmp_path / "results"
     results.mkdir()
     (results / "speed.json").write_text(json.dumps({"films_per_second": 123.44}))
     card = render_card(folder, "you/movies", results=results)
-    for line in ("## Calibration", "| expected error | 0.032 |", "| by part test | 0.046 |", "## Speed"):
-        assert f"\n{line}\n" in card
-    assert "| films per second | 123.4 |" in card
-    assert "## Uncertainty" not in card
+    assert f"calibration error is {measured['calibration']['ece']:.3f}" in card
+    for name, curve in measured["uncertainty"].items():
+        cells = [f"{value:.3f}" for value in [curve["gain"], *curve["micro_f1"]]]
+        assert f"\n| {' | '.join([name.replace('_', ' '), *cells])} |\n" in card
+    assert "\n| films per second | 123.4 |\n" in card
+    assert "# Behaviour" not in card
 
 
 def test_a_model_that_started_from_another_names_it(folder):
     (folder / "training.json").write_text(json.dumps(record(base_model="someone/encoder")))
     card = render_card(folder, "you/movies")
     assert ModelCard(card).data.base_model == "someone/encoder"
-    assert "starts from [someone/encoder]" in card
+    assert "starts from someone/encoder" in card
     assert "from scratch" not in card
+    (folder / "training.json").write_text(json.dumps(record(base_model="/home/someone/encoder")))
+    assert ModelCard(render_card(folder, "you/movies")).data.base_model is None  # nothing that the Hub could link to
+
+
+def test_teachers_from_outside_are_named(folder):
+    assert "from scratch: no outside weights" in render_card(folder, "you/movies")
+    (folder / "training.json").write_text(json.dumps(record(arguments={"teacher": "linear,someone/encoder"})))
+    card = render_card(folder, "you/movies")
+    assert "no outside weights" not in card
+    assert "teachers: linear,someone/encoder" in card
 
 
 def test_calibrated_weights_are_called_so(folder, tokenizer):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from benchmarks.space import ask_page
 from modeling.hub import MODEL_FILES
 
 from .conftest import MOVIES, ROOT
@@ -95,12 +96,6 @@ loaded = AutoModel.from_pretrained({REPO!r})
 assert type(loaded) is MovieGenreModel
 print(json.dumps(answer(loaded)))
 """
-APP = f"""{ANSWER}
-import json, sys
-sys.path.insert(0, {str(ROOT)!r})
-import app
-print(json.dumps(answer(app.load_model())))
-"""
 
 
 class Trip:
@@ -142,6 +137,12 @@ class Trip:
             started = {name: pool.submit(self.process, o.pop("home", name), p, cwd=name, **o) for name, (p, o) in steps}
         self.steps |= {name: future.result() for name, future in started.items()}
 
+    def ask_page(self, **variables):
+        """Every number in the answer of app.py, which serves the repository."""
+        environment = self.hub.environment(self.root / "home of app", OMP_NUM_THREADS="1", MODEL_ID=REPO, **variables)
+        answer, _ = ask_page([sys.executable, str(ROOT / "app.py")], self.root, environment, TEXT)
+        return np.array(numbers(answer))
+
     def said(self, name):
         done = self.steps[name]
         assert done.returncode == 0, done.stderr
@@ -152,6 +153,12 @@ class Trip:
         arrays = np.load(self.root / name / "answer.npz")
         assert set(arrays) == set(self.trained)
         return all(np.array_equal(arrays[key], self.trained[key]) for key in arrays)
+
+
+def numbers(answer):
+    if isinstance(answer, dict):
+        answer = list(answer.values())
+    return [n for a in answer for n in numbers(a)] if isinstance(answer, list) else [answer] * isinstance(answer, float)
 
 
 @pytest.fixture(scope="module")
@@ -167,9 +174,9 @@ def trip(tmp_path_factory):
         steps += [
             ("private", (ELSEWHERE + PRIVATE, {"token": TOKEN})),
             ("installed", (INSTALLED, {})),
-            ("app", (APP, {"MODEL_ID": REPO})),
         ]
         trip.run(steps)
+        trip.page = trip.ask_page()
 
         weights = {name: value * 2 for name, value in load(files["model.safetensors"]).items()}
         later = files | {"model.safetensors": save(weights, metadata={"format": "pt"})}
@@ -178,12 +185,8 @@ def trip(tmp_path_factory):
         trip.run([("pinned", (ELSEWHERE + pin + ALL, {}))])
 
     offline = {"HF_HUB_OFFLINE": "1"}  # and the server is stopped
-    trip.run(
-        [
-            ("offline", (ELSEWHERE + ALL, {"home": "pipeline", **offline})),
-            ("app offline", (APP, {"home": "app", "MODEL_ID": REPO, **offline})),
-        ]
-    )
+    trip.run([("offline", (ELSEWHERE + ALL, {"home": "pipeline", **offline}))])
+    trip.page_offline = trip.ask_page(**offline)
     return trip
 
 
@@ -226,7 +229,7 @@ def test_the_tokenizer_loads(trip):
     "step",
     [
         *("model", "classification", "private", "pinned", "offline"),  # where the package is not to be found
-        *("installed", "app", "app offline"),
+        "installed",
     ],
 )
 def test_it_answers_as_the_trainer_did_bit_for_bit(trip, step):
@@ -237,6 +240,12 @@ def test_it_answers_as_the_trainer_did_bit_for_bit(trip, step):
 def test_the_pipeline_gives_the_probabilities(trip):
     got = {row["label"]: row["score"] for row in trip.said("pipeline")}
     assert [got[genre] for genre in trip.said("config")] == pytest.approx(trip.trained["probabilities"].tolist())
+
+
+def test_the_page_answers_with_the_trainers_probabilities_online_and_offline(trip):
+    for answer in (trip.page, trip.page_offline):
+        for probability in trip.trained["probabilities"]:
+            assert np.isclose(answer, probability, atol=1e-6).any()
 
 
 def test_the_pinned_revision_was_no_longer_the_newest(trip):
