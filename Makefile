@@ -20,6 +20,7 @@ lint: .venv/dev  ## style and types
 
 proofs: .venv/dev  ## the long measurements; writes benchmarks/results
 	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/space.py
 
 clean:  ## what the other targets made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info

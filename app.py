@@ -12,10 +12,16 @@ Settings come from the environment:
 import csv
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # phone nobody
+
+try:
+    import spaces  # only there on ZeroGPU, whose GPU is lent to decorated functions; must come before torch
+except ImportError:
+    spaces = None
 
 import gradio as gr
 import torch
@@ -47,9 +53,15 @@ def examples() -> list[list[str]]:
     return [[text] for text in films[:: max(1, len(films) // EXAMPLES)][:EXAMPLES]]
 
 
+def on_gpu(handler: Callable) -> Callable:
+    """Ask ZeroGPU for its GPU while the handler runs; nothing elsewhere. Untested on ZeroGPU itself."""
+    return spaces.GPU(handler) if spaces else handler
+
+
 def build(model: MovieGenreModel) -> gr.Blocks:
     """The page around a model."""
 
+    @on_gpu
     def predict(description: str) -> tuple[dict[str, Any], str]:
         """Genres of a film's description.
 

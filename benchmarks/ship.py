@@ -7,54 +7,17 @@ scores on the test films are what the card states, as those of a twin that had n
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from modeling.card import render_card
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path("../shared/data/top_movies.csv")
 CHECKPOINT = ROOT / "checkpoint"
-SHOWN = ("micro_f1", "macro_f1", "samples_f1", "subset_accuracy", "hamming_loss", "mean_average_precision")
-
-
-def render_card(evaluation: dict[str, Any], training: dict[str, Any]) -> str:
-    """The model card, its figures taken from the evaluation and the record of training alone."""
-    results = [
-        EvalResult(
-            task_type="text-classification",
-            dataset_type="top_movies",
-            dataset_name="TMDB top-rated films, test part",
-            metric_type=name,
-            metric_value=round(evaluation[name], 4),
-        )
-        for name in SHOWN
-    ]
-    data = ModelCardData(
-        model_name="movie-genre",
-        language="en",
-        license="apache-2.0",
-        library_name="transformers",
-        pipeline_tag="text-classification",
-        tags=["multi-label", "movies", "genre", "custom_code"],
-        metrics=["f1", "accuracy"],
-        eval_results=results,
-    )
-    genres = sorted(evaluation["per_genre"].items(), key=lambda item: -item[1]["films"])
-    card = ModelCard.from_template(
-        data,
-        template_path=str(ROOT / "model_card.md"),
-        evaluation=evaluation,
-        training=training,
-        genres=genres,
-        shown=SHOWN,
-    )
-    return str(card)
 
 
 def main() -> None:
@@ -78,10 +41,8 @@ def main() -> None:
         shutil.copy(ROOT / options.twin / "evaluation.json", CHECKPOINT / "evaluation.json")
     for path in (ROOT / "modeling").glob("*_movie_genre.py"):
         shutil.copy(path, CHECKPOINT / path.name)
-    evaluation, training = (
-        json.loads((CHECKPOINT / name).read_text(encoding="utf-8")) for name in ("evaluation.json", "training.json")
-    )
-    (CHECKPOINT / "README.md").write_text(render_card(evaluation, training), encoding="utf-8")
+    card = render_card(CHECKPOINT, CHECKPOINT.name, results=ROOT / "benchmarks" / "results")
+    (CHECKPOINT / "README.md").write_text(card, encoding="utf-8")
 
 
 if __name__ == "__main__":

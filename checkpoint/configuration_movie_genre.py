@@ -36,12 +36,17 @@ class MovieGenreConfig(PreTrainedConfig):
         dropout_samples: dropout masks whose logits the classifier averages in training.
         mc_dropout_scope: what Monte-Carlo dropout draws masks for: the classifier ("head"), or the encoder too
             ("encoder").
+        label_graph: "gcn" makes the last layer's weights from the genres' co-occurrence (`LabelGraph`); "none" is a
+            plain dense layer.
+        label_graph_threshold: conditional co-occurrence P(other | genre) from which on two genres are joined.
+        label_graph_weight: weight of a genre's neighbours, together, beside its own.
         initializer_range: standard deviation of the normal initialisation.
         layer_norm_eps: epsilon of the layer normalisations.
         pad_token_id: token that fills batches.
         min_genres: genres given at least, whatever the thresholds say.
         threshold_profiles: named decision rules, one threshold a genre in `id2label` order.
         default_profile: the profile used when none is asked for; None means 0.5 for every genre.
+        base_model: the checkpoint that training started from; None for one from scratch.
         format_version: version of the checkpoint's layout.
 
     Raises:
@@ -69,12 +74,16 @@ class MovieGenreConfig(PreTrainedConfig):
     classifier_hidden_size: int | None = None
     dropout_samples: int = 5
     mc_dropout_scope: Literal["head", "encoder"] = "head"
+    label_graph: Literal["none", "gcn"] = "none"
+    label_graph_threshold: float | int = 0.4
+    label_graph_weight: float | int = 0.2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
     min_genres: int = 1
     threshold_profiles: dict[str, list[float]] | None = None
     default_profile: str | None = None
+    base_model: str | None = None
     format_version: int = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -133,6 +142,9 @@ class MovieGenreConfig(PreTrainedConfig):
         for name in ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"]:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1)")
+        for name in ["label_graph_threshold", "label_graph_weight"]:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1]")
         for name in ["initializer_range", "layer_norm_eps"]:
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in (0, 1)")
@@ -159,10 +171,14 @@ class MovieGenreConfig(PreTrainedConfig):
                 f"default_profile={self.default_profile!r} is not one of the threshold_profiles "
                 f"{sorted(self.threshold_profiles or {})}"
             )
-        if self.format_version != 1:
+        if self.format_version > 1:
             raise ValueError(
-                f"format_version={self.format_version} is newer than this code, which reads 1: update the package"
+                f"format_version={self.format_version} is newer than this code, which reads 1: update the package "
+                "(pip install --upgrade movie-genre-model), or load with trust_remote_code=True where it is not "
+                "installed, which takes the code that lies with the weights"
             )
+        if self.format_version < 1:
+            raise ValueError(f"format_version={self.format_version} never was: versions count from 1")
 
 
 MovieGenreConfig.register_for_auto_class()

@@ -196,6 +196,63 @@ class SelfAttentionPooling(nn.Module):
         return torch.einsum("bs,bsh->bh", weights.to(x.dtype), x), weights
 
 
+class LabelGraph(nn.Module):
+    """A last layer whose weights come from a graph of the genres (ML-GCN, Chen et al. 2019).
+
+    Two graph convolutions over the genres' name embeddings E give one weight vector a genre (equation 3 there):
+
+        W = A leaky_relu(A E W1) W2
+
+    with A the normalised co-occurrence of the training films, which `connect` fills in and the checkpoint keeps.
+    """
+
+    adjacency: torch.Tensor
+    label_embeddings: torch.Tensor
+
+    def __init__(self, config: MovieGenreConfig) -> None:
+        super().__init__()
+        assert config.classifier_hidden_size is not None
+        genres = len(config.genres)
+        self.threshold, self.neighbours = config.label_graph_threshold, config.label_graph_weight
+        self.register_buffer("adjacency", torch.eye(genres))
+        self.register_buffer("label_embeddings", torch.zeros(genres, config.hidden_size))
+        self.graph_1 = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.graph_2 = nn.Linear(config.hidden_size, config.classifier_hidden_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(genres))
+
+    @torch.no_grad()
+    def connect(self, truth: torch.Tensor, label_embeddings: torch.Tensor) -> None:
+        """Fill the graph.
+
+        Genres are joined where P(column | row) reaches the threshold; a genre's neighbours share the weight
+        `label_graph_weight` and it keeps the rest itself (the binary and the re-weighted correlation matrix of the
+        paper). A = D^-1/2 A' D^-1/2, with D the row sums of A'.
+
+        Args:
+            truth: (films, genres) of 0 and 1, of the training films.
+            label_embeddings: (genres, hidden_size), the mean token embedding of each genre's name.
+        """
+        together = truth.double().T @ truth.double()
+        joined = together / together.diagonal()[:, None].clamp(min=1) >= self.threshold
+        joined.fill_diagonal_(False)
+        degree = joined.sum(dim=1, keepdim=True)
+        weights = torch.where(joined, self.neighbours / degree.clamp(min=1), 0.0).double()
+        weights.diagonal().copy_(torch.where(degree[:, 0] > 0, 1 - self.neighbours, 1.0))
+        scale = weights.sum(dim=1).rsqrt()
+        self.adjacency.copy_(scale[:, None] * weights * scale)
+        self.label_embeddings.copy_(F.normalize(label_embeddings, dim=-1))
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """(genres, classifier_hidden_size)."""
+        hidden = F.leaky_relu(self.adjacency @ self.graph_1(self.label_embeddings), 0.2)
+        return self.adjacency @ self.graph_2(hidden)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., classifier_hidden_size) -> (..., genres)."""
+        return F.linear(x, self.weight, self.bias)
+
+
 class MovieGenreClassifier(nn.Module):
     """Three dense layers, each behind dropout; in training the logits of several masks are averaged."""
 
@@ -204,7 +261,11 @@ class MovieGenreClassifier(nn.Module):
         assert config.classifier_hidden_size is not None
         self.dense_1 = nn.Linear(config.hidden_size, config.classifier_hidden_size)
         self.dense_2 = nn.Linear(config.classifier_hidden_size, config.classifier_hidden_size)
-        self.output = nn.Linear(config.classifier_hidden_size, len(config.genres))
+        self.output = (
+            LabelGraph(config)
+            if config.label_graph == "gcn"
+            else nn.Linear(config.classifier_hidden_size, len(config.genres))
+        )
         self.activation = ACTIVATIONS[config.hidden_act]
         self.dropout = Dropout(config.classifier_dropout, shared=True)
         self.dropout_samples = config.dropout_samples
@@ -239,13 +300,26 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, SinusoidalPositions):
             init.copy_(module.weight, SinusoidalPositions.table(*module.weight.shape))
+        elif isinstance(module, LabelGraph):
+            # Weights of two layers multiplied: each at its own scale, that the product is of the dense layer's.
+            for layer in (module.graph_1, module.graph_2):
+                init.xavier_uniform_(layer.weight)
+            init.eye_(module.adjacency)
+            init.zeros_(module.label_embeddings)
+            init.zeros_(module.bias)
         elif isinstance(module, MovieGenreModel):
             init.ones_(module.logit_scale)
             init.zeros_(module.logit_bias)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load as `PreTrainedModel.from_pretrained` does, and remember where the tokenizer is to be found."""
+        """Load as `PreTrainedModel.from_pretrained` does, and remember where the tokenizer is to be found.
+
+        Weights stored in the dtype they are loaded in would stay views of the memory-mapped file, at whatever byte
+        they stand there: sums then round in another order, and logits differ in the last digits from those of the
+        model that was saved. They move to memory of their own, aligned as PyTorch's always is: a loaded model answers
+        as the saved one, bit for bit, and a file replaced beneath it changes nothing.
+        """
         source = {
             name: kwargs[name]
             for name in ("revision", "token", "cache_dir", "local_files_only", "subfolder")
@@ -253,6 +327,8 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
         }
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
         model._tokenizer_source = (pretrained_model_name_or_path, source)
         return loaded
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 
 @dataclass
@@ -161,7 +162,7 @@ class MovieGenreTrainingArguments(TrainingArguments):
     dataloader_pin_memory: bool = field(
         default=torch.cuda.is_available(), metadata={"help": "pin batches in memory, for a GPU"}
     )
-    hub_strategy: str = field(default="end", metadata={"help": "when to push, with push_to_hub"})
+    hub_strategy: str = field(default="end", metadata={"help": "end: a finished run is published, and nothing before"})
     cpu_threads: int = field(
         default=0, metadata={"help": "threads of a process on the CPU; 0 shares all cores among the processes"}
     )
@@ -205,6 +206,11 @@ class MovieGenreTrainingArguments(TrainingArguments):
         if self.weights_dtype not in ("float32", "float16"):
             raise ValueError(f"weights_dtype={self.weights_dtype!r} is not known; choose float32 or float16")
         super().__post_init__()
+        if self.hub_strategy != HubStrategy.END:
+            raise ValueError(
+                f"hub_strategy={self.hub_strategy!s} would put half-trained models, without their code, on the main "
+                "branch: leave it out, and push_to_hub publishes the finished model. Checkpoints stay in output_dir"
+            )
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments, MovieGenreTrainingArguments]:

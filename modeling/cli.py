@@ -1,4 +1,4 @@
-"""movie-genre: predict, evaluate and tune from the command line."""
+"""movie-genre: predict, evaluate, tune and publish from the command line."""
 
 import csv
 import json
@@ -13,11 +13,13 @@ if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answe
     import numpy as np
 
     from . import MovieGenreModel
+    from .hub import Publication
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,  # a local may be a token
     help="Genres of films from their descriptions.",
 )
 
@@ -141,6 +143,8 @@ def _off_topic(
 
 
 def _load(model: str, revision: str | None) -> "MovieGenreModel":
+    from huggingface_hub.errors import StrictDataclassError
+
     from . import MovieGenreModel
 
     try:
@@ -150,6 +154,8 @@ def _load(model: str, revision: str | None) -> "MovieGenreModel":
             f"no model in {model!r}: neither a folder with config.json nor a repository that the Hub gives "
             f"({str(error).splitlines()[0]})"
         ) from None
+    except StrictDataclassError as error:  # a configuration that this code does not read
+        raise ValueError(f"{model!r} cannot be loaded: {error.__cause__ or error}") from None
 
 
 def _threshold(text: str | None) -> float | str | None:
@@ -300,6 +306,106 @@ def tune(
     for genre, threshold in zip(loaded.config.genres, thresholds, strict=True):
         print(f"{genre:<16} {threshold:.3f}")
     print(f"profile {objective!r} is the default of the model in {output}")
+
+
+publish = typer.Typer(no_args_is_help=True, help="Publish on the Hugging Face Hub: the model, the films, or the page.")
+app.add_typer(publish, name="publish")
+
+RepositoryOption = Annotated[str, typer.Option("--repo", help="Repository on the Hub, as in you/movie-genre.")]
+PrivateOption = Annotated[bool, typer.Option("--private", help="Make the repository private, where it is new.")]
+BranchOption = Annotated[str | None, typer.Option("--revision", help="Branch to publish to; main if not given.")]
+TagOption = Annotated[
+    str | None, typer.Option(help="Name of the release, v and the package's version if not given; none for no tag.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be uploaded.")]
+
+
+def _release(tag: str | None) -> str | None:
+    """The tag to give: --tag, none at all, or the package's version."""
+    from .hub import RELEASE
+
+    return RELEASE if tag is None else None if tag == "none" else tag
+
+
+def _report(publication: "Publication") -> None:
+    """Print what was done, file by file."""
+    for change in publication.changes:
+        print(f"{change.what:<10}{change.size:>12,}  {change.path}")
+    print(publication.summary())
+
+
+@publish.command("model")
+def publish_model(
+    repo: RepositoryOption,
+    folder: Annotated[Path, typer.Option(help="Folder of the model.")] = Path(DEFAULT_MODEL),
+    private: PrivateOption = False,
+    revision: BranchOption = None,
+    tag: TagOption = None,
+    license: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "apache-2.0",
+    dataset: Annotated[str | None, typer.Option(help="Training data on the Hub, for the card.")] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder of further results about this model, for the card; the shipped model has its own."),
+    ] = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Publish a model with its card.
+
+    Example: `movie-genre publish model --repo you/movie-genre`
+    """
+    from . import hub
+
+    if results is None and folder.resolve() == hub.ROOT / "checkpoint":
+        results = hub.ROOT / "benchmarks" / "results"
+    publication = hub.publish_model(
+        folder,
+        repo,
+        private=private,
+        revision=revision,
+        tag=_release(tag),
+        license=license,
+        dataset=dataset,
+        results=results,
+        dry_run=dry_run,
+    )
+    _report(publication)
+
+
+@publish.command("data")
+def publish_data(
+    repo: RepositoryOption,
+    folder: Annotated[Path, typer.Option(help="Folder of the films (.csv) and their datasheet (README.md).")] = Path(
+        "data"
+    ),
+    private: PrivateOption = False,
+    revision: BranchOption = None,
+    tag: TagOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Publish films with their datasheet as the card.
+
+    Example: `movie-genre publish data --repo you/film-descriptions`
+    """
+    from . import hub
+
+    _report(hub.publish_data(folder, repo, private=private, revision=revision, tag=_release(tag), dry_run=dry_run))
+
+
+@publish.command("space")
+def publish_space(
+    repo: RepositoryOption,
+    model: Annotated[str, typer.Option(help="The published model that the page serves.")],
+    model_revision: Annotated[str, typer.Option(help="Its branch, tag or commit; the page is pinned to it.")] = "main",
+    private: PrivateOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Publish the page as a Space, from a checkout of the project.
+
+    Example: `movie-genre publish space --repo you/movie-genre-demo --model you/movie-genre`
+    """
+    from . import hub
+
+    _report(hub.publish_space(repo, model, model_revision=model_revision, private=private, dry_run=dry_run))
 
 
 def _write_disagreements(path: Path, films: Films, chosen: "np.ndarray", genres: list[str], limit: int = 100) -> None:

@@ -171,10 +171,14 @@ class MovieGenreConfig(PreTrainedConfig):
                 f"default_profile={self.default_profile!r} is not one of the threshold_profiles "
                 f"{sorted(self.threshold_profiles or {})}"
             )
-        if self.format_version != 1:
+        if self.format_version > 1:
             raise ValueError(
-                f"format_version={self.format_version} is newer than this code, which reads 1: update the package"
+                f"format_version={self.format_version} is newer than this code, which reads 1: update the package "
+                "(pip install --upgrade movie-genre-model), or load with trust_remote_code=True where it is not "
+                "installed, which takes the code that lies with the weights"
             )
+        if self.format_version < 1:
+            raise ValueError(f"format_version={self.format_version} never was: versions count from 1")
 
 
 MovieGenreConfig.register_for_auto_class()

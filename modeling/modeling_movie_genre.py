@@ -313,7 +313,13 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load as `PreTrainedModel.from_pretrained` does, and remember where the tokenizer is to be found."""
+        """Load as `PreTrainedModel.from_pretrained` does, and remember where the tokenizer is to be found.
+
+        Weights stored in the dtype they are loaded in would stay views of the memory-mapped file, at whatever byte
+        they stand there: sums then round in another order, and logits differ in the last digits from those of the
+        model that was saved. They move to memory of their own, aligned as PyTorch's always is: a loaded model answers
+        as the saved one, bit for bit, and a file replaced beneath it changes nothing.
+        """
         source = {
             name: kwargs[name]
             for name in ("revision", "token", "cache_dir", "local_files_only", "subfolder")
@@ -321,6 +327,8 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
         }
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
         model._tokenizer_source = (pretrained_model_name_or_path, source)
         return loaded
 

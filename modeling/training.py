@@ -37,7 +37,7 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
-from . import MovieGenreConfig, MovieGenreModel
+from . import MovieGenreConfig, MovieGenreModel, hub
 from .arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments
 from .cooccurrence import cooccurrence_embeddings
 from .data import (
@@ -327,13 +327,18 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     output = Path(arguments.output_dir)
     resume = _resume_from(arguments, output)
+    publish = hub.from_training(arguments)
     set_seed(arguments.seed)
     # accelerate launch leaves one thread to a process, whatever the number of cores.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(arguments.cpu_threads or max(1, (os.cpu_count() or 1) // processes))
 
     films = load_films(data)
-    if data.decision_from and Path(data.decision_from).is_dir() and not Path(data.decision_from, "config.json").exists():
+    if (
+        data.decision_from
+        and Path(data.decision_from).is_dir()
+        and not Path(data.decision_from, "config.json").exists()
+    ):
         logger.info("%s is read when training ends: its own training may still go on", data.decision_from)
     elif data.decision_from:
         _load_twin(data.decision_from, films.genres)  # whatever is wrong with it is said now
@@ -365,6 +370,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
             "results": results,
             "seconds": round(time.time() - started, 1),
             "versions": versions(),
+            "hardware": {"device": _device_name(arguments.device), "cores": os.cpu_count(), "processes": processes},
             "history": trainer.state.log_history,
         }
         _write_json(output / "training.json", record)
@@ -373,6 +379,8 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         plot_curves(trainer.state.log_history, output / "curves.png")
         show_results(results)
         Console().print(f"model in {output}, curves in {output / 'curves.png'}, {time.time() - started:.0f} s")
+        if publish is not None:
+            Console().print(publish(output).summary())
     return output
 
 
@@ -467,6 +475,10 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 def show_results(results: dict[str, dict[str, float]]) -> None:

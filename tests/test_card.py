@@ -1,0 +1,198 @@
+"""The model card: every number comes from a results file, every section from data that exist."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from modeling.card import EXAMPLES, TMDB_LIST, render_card
+from modeling.metrics import evaluation as evaluate
+
+from .conftest import GENRES, ROOT, tiny_model
+
+CHECKPOINT, RESULTS = ROOT / "checkpoint", ROOT / "benchmarks" / "results"
+SCORES = ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision")
+# Numbers that are no figures: the intervals' level, years of publications, versions of licences.
+CONSTANTS = {"95", "2018", "2019", "2.0", "0.5"}
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return render_card(CHECKPOINT, "checkpoint", results=RESULTS)
+
+
+def body(card):
+    """What is read, without front matter and code."""
+    return re.sub(r"```.*?```|`[^`]*`", "", card.split("---\n", 2)[2], flags=re.S)
+
+
+def numbers(value):
+    """Every number of a results file."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in numbers(item)]
+    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
+
+
+def figures(seed=1):
+    """An evaluation whose every number is another."""
+    fresh = iter((seed + i) / 997 for i in range(997))
+    scores = {name: next(fresh) for name in SCORES}
+    row = ("precision", "recall", "f1", "average_precision")
+    genres = {genre: {name: next(fresh) for name in row} | {"films": 100 + i} for i, genre in enumerate(GENRES)}
+    intervals = {name: [next(fresh), next(fresh)] for name in SCORES}
+    return {"rows": 4321, **scores, "intervals": intervals, "per_genre": genres}
+
+
+def record(**values):
+    films = {"train": 1234, "validation": 321}
+    data = {"source": "films.csv", "sha256": "ab" * 32, "films": films}
+    results = {"validation": {name: value for name, value in figures(200).items() if name in SCORES}}
+    plain = {"command": "train.py --train_file films.csv", "data": data, "arguments": {}, "seed": 7, "epochs": 3.0}
+    hardware = {"device": "CPU", "cores": 6, "processes": 1}
+    return plain | {"results": results, "seconds": 754.0, "hardware": hardware} | values
+
+
+@pytest.fixture
+def folder(saved):
+    (saved / "training.json").write_text(json.dumps(record()))
+    (saved / "evaluation.json").write_text(json.dumps(figures()))
+    return saved
+
+
+def test_the_shipped_card_is_the_one_that_the_files_give(shipped):
+    ours, theirs = ModelCard(shipped), ModelCard((CHECKPOINT / "README.md").read_text(encoding="utf-8"))
+    assert ours.text == theirs.text
+    mine, there = ours.data.to_dict(), theirs.data.to_dict()
+    for example, other in zip(mine.pop("widget"), there.pop("widget"), strict=True):
+        assert example["text"] == other["text"]
+        scores = [row["score"] for row in other["output"]]
+        assert [row["score"] for row in example["output"]] == pytest.approx(scores, abs=2e-3)  # on another processor
+    assert mine == there
+
+
+def test_every_number_of_the_shipped_card_stands_in_a_results_file(shipped):
+    files = [CHECKPOINT / name for name in ("training.json", "evaluation.json", "config.json")]
+    files += RESULTS.glob("*.json")
+    known = {name: json.loads(path.read_text(encoding="utf-8")) for path in files for name in [path.stem]}
+    values = [number for value in known.values() for number in numbers(value)]
+    values += [round(known["training"]["seconds"] / 60), known["config"]["max_position_embeddings"] - 2]
+    values += [len(known["config"]["id2label"])]
+    written = {f"{value:,}" for value in values if isinstance(value, int)} | {f"{value:.3f}" for value in values}
+    written |= {f"{value:.0f}" for value in values} | {f"{value:,.1f}" for value in values}
+    found = re.findall(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?![\w])", body(shipped))
+    assert len(found) > 100
+    assert [number for number in found if number.rstrip(",") not in written | CONSTANTS] == []
+
+
+def test_scores_intervals_and_genres_are_those_of_the_evaluation(folder):
+    card, evaluation = render_card(folder, "you/movies"), figures()
+    for name in SCORES:
+        lower, upper = evaluation["intervals"][name]
+        assert f"| {name.replace('_', ' ')} | {evaluation[name]:.3f} | {lower:.3f} to {upper:.3f} |" in card
+    for genre, row in evaluation["per_genre"].items():
+        cells = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1", "average_precision")]
+        assert f"| {' | '.join([genre, *cells, str(row['films'])])} | 0.500 |" in card
+    results = {result.metric_type: result.metric_value for result in ModelCard(card).data.eval_results}
+    assert results == {name: round(evaluation[name], 4) for name in SCORES}
+    assert "On 4,321 films that the model was not trained on." in card
+
+
+def test_command_time_hardware_and_data_are_those_of_the_training(folder):
+    card = render_card(folder, "you/movies")
+    assert "train.py --train_file films.csv" in card
+    assert "13 minutes on CPU, 6 cores, 3 epochs, seed 7, 1,234 films." in card
+    assert "`films.csv` (SHA-256 `abab" in card
+    assert "TMDB" not in card
+    data = record()["data"] | {"sha256": TMDB_LIST}
+    (folder / "training.json").write_text(json.dumps(record(data=data)))
+    assert "contributors of TMDB" in render_card(folder, "you/movies")
+
+
+def test_without_an_evaluation_the_scores_are_called_those_of_validation(folder):
+    (folder / "evaluation.json").unlink()
+    card = render_card(folder, "you/movies")
+    for name, value in record()["results"]["validation"].items():
+        assert f"| {name.replace('_', ' ')} | {value:.3f} |" in card
+    assert "On 321 validation films" in card
+    assert ModelCard(card).data.eval_results[0].dataset_name == "films.csv, validation part"
+
+
+def test_a_folder_without_records_says_that_there_are_none(saved):
+    card = render_card(saved, "you/movies")
+    assert "No record of the training lies with this model." in card
+    assert "## Figures" not in card
+    assert ModelCard(card).data.eval_results is None
+
+
+def test_its_metadata_are_what_the_hub_reads(folder):
+    data = ModelCard(render_card(folder, "you/movies", dataset="you/films", license="mit")).data
+    assert (data.library_name, data.pipeline_tag, data.language) == ("transformers", "text-classification", "en")
+    assert (data.license, data.datasets, data.base_model) == ("mit", ["you/films"], None)
+    assert "custom_code" in data.tags
+    assert data.model_name == "movies"
+
+
+def test_its_examples_carry_the_models_own_answers(folder, model, tokenizer):
+    widget = ModelCard(render_card(folder, "you/movies")).data.widget
+    assert [example["text"] for example in widget] == list(EXAMPLES)
+    for example, prediction in zip(widget, model.predict_genres(EXAMPLES, tokenizer), strict=True):
+        assert example["output"][0]["label"] == max(prediction.probabilities, key=prediction.probabilities.get)
+        for row in example["output"]:
+            assert row["score"] == pytest.approx(prediction.probabilities[row["label"]], abs=1e-3)
+
+
+def test_a_section_appears_when_its_results_do(folder, tmp_path):
+    plain = render_card(folder, "you/movies")
+    for name in ("Calibration", "Uncertainty", "Behaviour", "Speed", "In other words"):
+        assert f"# {name}" not in plain
+    generator = np.random.default_rng(0)
+    p = generator.random((50, len(GENRES)))
+    truth = (generator.random(p.shape) < p).astype(int)
+    measured = evaluate(truth, p > 0.5, p, GENRES, resamples=2)
+    (folder / "evaluation.json").write_text(json.dumps(measured))
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "speed.json").write_text(json.dumps({"films_per_second": 123.44}))
+    card = render_card(folder, "you/movies", results=results)
+    assert f"calibration error is {measured['calibration']['ece']:.3f}" in card
+    for name, curve in measured["uncertainty"].items():
+        cells = [f"{value:.3f}" for value in [curve["gain"], *curve["micro_f1"]]]
+        assert f"\n| {' | '.join([name.replace('_', ' '), *cells])} |\n" in card
+    assert "\n| films per second | 123.4 |\n" in card
+    assert "# Behaviour" not in card
+
+
+def test_a_model_that_started_from_another_names_it(folder):
+    (folder / "training.json").write_text(json.dumps(record(base_model="someone/encoder")))
+    card = render_card(folder, "you/movies")
+    assert ModelCard(card).data.base_model == "someone/encoder"
+    assert "starts from someone/encoder" in card
+    assert "from scratch" not in card
+    (folder / "training.json").write_text(json.dumps(record(base_model="/home/someone/encoder")))
+    assert ModelCard(render_card(folder, "you/movies")).data.base_model is None  # nothing that the Hub could link to
+
+
+def test_teachers_from_outside_are_named(folder):
+    assert "from scratch: no outside weights" in render_card(folder, "you/movies")
+    (folder / "training.json").write_text(json.dumps(record(arguments={"teacher": "linear,someone/encoder"})))
+    card = render_card(folder, "you/movies")
+    assert "no outside weights" not in card
+    assert "teachers: linear,someone/encoder" in card
+
+
+def test_calibrated_weights_are_called_so(folder, tokenizer):
+    assert "Probabilities are not calibrated" in render_card(folder, "you/movies")
+    model = tiny_model()
+    model.logit_bias.add_(0.5)
+    model.save_pretrained(folder)
+    assert "Probabilities are not calibrated" not in render_card(folder, "you/movies")
+
+
+def test_a_release_is_pinned_in_every_example_of_use(folder):
+    card = render_card(folder, "you/movies", tag="v9.9.9")
+    assert card.count('"you/movies", revision="v9.9.9", trust_remote_code=True') == 2
+    assert "--model you/movies --revision v9.9.9" in card
