@@ -35,7 +35,8 @@ class GenrePrediction:
         probabilities: calibrated probability of every genre of the model.
         confidence: expected F1 of `genres` under `probabilities`, 0 to 1.
         uncertainty: by genre, when Monte-Carlo samples were drawn.
-        word_weights: (start, end, weight) in characters of the text, weights summing to one, when asked for.
+        word_weights: (start, end, weight) in characters of the text, when asked for; absolute weights sum to one, and
+            gradient attribution gives words that speak against the genre weights below zero.
         truncated_at: character from which on the text was not read, None if all of it was.
     """
 
@@ -109,6 +110,22 @@ def resolve_thresholds(
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"threshold={threshold!r} lies outside [0, 1]")
     return values
+
+
+def check_attribution(attribution: str | None, genre: str | None, genres: Sequence[str]) -> None:
+    """Whether `attribution` and `genre` fit each other and the model.
+
+    Raises:
+        ValueError: for an unknown attribution or genre, or one that needs the other.
+    """
+    if attribution not in (None, "pooling", "gradient"):
+        raise ValueError(f"attribution={attribution!r} is not known; choose 'pooling', 'gradient' or None")
+    if attribution == "gradient" and genre is None:
+        raise ValueError("attribution='gradient' explains one genre: name it with genre=")
+    if attribution != "gradient" and genre is not None:
+        raise ValueError(f"genre={genre!r} is for attribution='gradient' alone: leave it out or ask for that")
+    if genre is not None and genre not in genres:
+        raise ValueError(f"no genre {genre!r}; this model knows {', '.join(genres)}")
 
 
 def choose(probabilities: np.ndarray, thresholds: np.ndarray, min_genres: int) -> np.ndarray:
