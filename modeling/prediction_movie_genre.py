@@ -4,11 +4,17 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+# The rule of `verdict`.
+CLOSE = 0.05  # a probability this near to its threshold, or nearer than its standard deviation, is a close call
+SURE_CONFIDENCE = 0.6  # expected F1 from which on a choice without close calls counts as sure
+LOST_CONFIDENCE = 0.35  # expected F1 below which no choice means much
+FEW_WORDS = 5  # fewer words than this say nothing about a film
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,50 @@ class GenrePrediction:
         for genre, value in (self.uncertainty or {}).items():
             row |= {f"{name}_{genre}": number for name, number in vars(value).items()}
         return row
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How sure a prediction is, in words.
+
+    Attributes:
+        level: "sure", "torn", or "lost" where the model is out of its depth.
+        genres: those it is torn between, most probable first.
+        sentence: the same for people.
+    """
+
+    level: Literal["sure", "torn", "lost"]
+    genres: list[str]
+    sentence: str
+
+
+def verdict(text: str, prediction: GenrePrediction, thresholds: np.ndarray) -> Verdict:
+    """Whether the model is sure of a prediction, torn between genres, or out of its depth.
+
+    Args:
+        text: what was read.
+        prediction: what came of it; with Monte-Carlo samples their spread widens what counts as a close call.
+        thresholds: (genres,), those that the prediction was made with.
+    """
+    limit = dict(zip(prediction.probabilities, map(float, thresholds), strict=True))
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    if len(WORD.findall(text)) < FEW_WORDS:
+        return Verdict("lost", [], "Out of its depth: so few words say little about a film.")
+    if not any(p >= limit[genre] for genre, p in ranked):
+        genre, p = ranked[0]
+        nearest = f"{genre} comes nearest ({p:.0%})"
+        return Verdict("lost", [], f"Out of its depth: no genre reaches its threshold; {nearest}.")
+    if prediction.confidence < LOST_CONFIDENCE:
+        return Verdict("lost", [], "Out of its depth: these genres are little better than a guess.")
+    spread = {genre: value.std for genre, value in (prediction.uncertainty or {}).items()}
+    close = [genre for genre, p in ranked if abs(p - limit[genre]) <= max(CLOSE, spread.get(genre, 0.0))]
+    # Without a close call an unsure choice is one between its own members.
+    torn = close or ([] if prediction.confidence >= SURE_CONFIDENCE else list(prediction.genres))
+    if len(torn) > 1:
+        return Verdict("torn", torn, f"Torn between {', '.join(torn[:-1])} and {torn[-1]}.")
+    if torn:
+        return Verdict("torn", torn, f"Torn over {torn[0]}: it may belong or not.")
+    return Verdict("sure", [], "Sure: every genre stands well clear of its threshold.")
 
 
 def resolve_thresholds(
