@@ -62,6 +62,7 @@ MAX_CHARACTERS = number("MAX_CHARACTERS", 20_000, "characters of a description")
 MAX_DESCRIPTIONS = number("MAX_DESCRIPTIONS", 32, "descriptions in one REST request")
 MAX_ROWS = number("MAX_ROWS", 2_000, "films in one file")
 MAX_SAMPLES = number("MAX_SAMPLES", 100, "Monte-Carlo samples")
+DRAINED = 3  # times MAX_BODY_MB that are read of a body that is refused
 MAX_EXPLAINED = 8  # descriptions in one request with gradient attribution, which takes some fifty passes each
 
 
@@ -285,6 +286,7 @@ class Service:
             _json(model_file(where, revision, file)) for file in ("evaluation.json", "training.json")
         )
         self.turnstile = Turnstile(CONCURRENCY, QUEUE_SIZE)
+        self.model.predict_genres("The first answer loads the tokenizer: not while somebody waits.")
 
     @property
     def genres(self) -> list[str]:
@@ -489,5 +491,10 @@ class BodyLimit:
             if not exceeded:
                 raise
         if exceeded and not started:
+            # Whoever is still sending would see a broken connection instead of the reply: hear some of it out.
+            message: Message = {"more_body": True}
+            while message.get("more_body") and received <= DRAINED * allowed:
+                message = await receive()
+                received += len(message.get("body", b""))
             reply = JSONResponse({"error": f"the body is larger than {MAX_BODY_MB} MB"}, 413)
             await reply(scope, receive, send)

@@ -11,6 +11,7 @@ import schemathesis
 import torch
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
 from modeling import serving
@@ -229,9 +230,10 @@ def test_no_input_breaks_the_interface_that_it_describes(service):
     answered = Counter()
 
     @given(case=schema.as_strategy())
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     def fuzz(case):
-        reply = case.call_and_validate()  # no 5xx, and only the replies that the schema describes
+        # No 5xx, and only the replies that the schema describes; but which genres and words there are it cannot say.
+        reply = case.call_and_validate(excluded_checks=[positive_data_acceptance])
         answered[case.path, reply.status_code] += 1
 
     fuzz()

@@ -1,0 +1,39 @@
+"""A real server: `app.py` in a process of its own, on a free port of loopback."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+
+from .conftest import ROOT
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def serve(**environment):
+    """Start app.py and wait until it has printed its address."""
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=os.environ | {"PORT": str(free_port()), "PYTHONUNBUFFERED": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    printed = ""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        line = process.stdout.readline()
+        printed += line
+        if address := re.search(r"http://127\.0\.0\.1:\d+", line):
+            return process, address.group()
+        if process.poll() is not None:
+            break
+    process.kill()
+    raise AssertionError(f"no address printed:\n{printed}")
