@@ -2,9 +2,9 @@
 
     python benchmarks/attribution.py [--films 228]
 
-For each test film of data/movies.csv and its most probable genre, the top words of each method are deleted from the text
-and the genre's probability is read again; the same number of random words is deleted for comparison. A method points at
-something real if its words take more probability away. Intervals are 95 % bootstrap intervals over films.
+For each test film of data/movies.csv and its most probable genre, the top words of each method are deleted from the
+text and the genre's probability is read again; the same number of random words is deleted for comparison. A method
+points at something real if its words take more probability away. Intervals are 95 % bootstrap intervals over films.
 """
 
 import argparse

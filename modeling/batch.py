@@ -166,8 +166,8 @@ def _compare(batch: Batch, service: Service) -> None:
                 "film": film["movie_name"] or film["description"][:60],
                 "file says": ", ".join(film["genre"]),
                 "model says": ", ".join(prediction.genres),
-                "least likely of the file's": f"{genres[surprising]} ({p[surprising]:.0%})",
-                "likeliest of the others": "" if missing is None else f"{genres[missing]} ({p[missing]:.0%})",
+                "least likely of these": f"{genres[surprising]} ({p[surprising]:.0%})",
+                "likeliest other": "" if missing is None else f"{genres[missing]} ({p[missing]:.0%})",
                 "log loss": round(float(losses[k]), 3),
             }
         )

@@ -507,10 +507,10 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         Integrated gradients (Sundararajan et al. 2017, equation 1) over the token embeddings, from a text of padding
         between the special tokens. Gradients are asked for the embeddings alone: none is left on the parameters.
         """
-        input_ids = torch.tensor(ids, device=self.logit_scale.device)
-        blank = torch.full_like(input_ids, self.config.pad_token_id)
-        blank[0], blank[-1] = input_ids[0], input_ids[-1]
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
+            input_ids = torch.tensor(ids, device=self.logit_scale.device)
+            blank = torch.full_like(input_ids, self.config.pad_token_id)
+            blank[0], blank[-1] = input_ids[0], input_ids[-1]
             embed = self.embeddings.word_embeddings
             text, start = embed(input_ids).detach(), embed(blank).detach()  # (seq, hidden_size)
             steps = (torch.arange(GRADIENT_STEPS, device=text.device) + 0.5) / GRADIENT_STEPS

@@ -45,8 +45,10 @@ WRITE_LINK = f"""(...now) => {{
 }}"""
 COPY_LINK = "() => navigator.clipboard?.writeText(location.href)"
 CSS = """
-.gradio-container { max-width: 72rem !important; margin: 0 auto !important; }
+.gradio-container { width: 100% !important; max-width: 72rem !important; margin: 0 auto !important; }
+.gradio-container .main, .gradio-container .contain { min-width: 0; }
 .mg-words { min-height: 5.5rem; }
+#preview, #disagreements { max-width: 100%; min-width: 0; overflow-x: auto; }
 footer { margin-top: 1rem; }
 """
 
@@ -250,11 +252,12 @@ def batch_tab(service: Service) -> None:
     table = gr.Dataframe(
         label=f"Result (the first {PREVIEW}; click a header to sort)", interactive=False, wrap=True, max_height=420,
         headers=["line", "film", "genres", "confidence", "file says"],
-        column_widths=["70px", "260px", "260px", "110px", "260px"], elem_id="preview",
+        column_widths=["70px", "300px", "310px", "115px", "310px"], elem_id="preview",
     )  # fmt: skip
     odd = gr.Dataframe(
         label="Where file and model disagree most: films that may be mislabelled", interactive=False, wrap=True,
         visible=False, max_height=420, elem_id="disagreements",
+        column_widths=["70px", "220px", "240px", "240px", "150px", "150px", "90px"],
     )  # fmt: skip
     button.click(
         read,

@@ -35,8 +35,9 @@ def main():
                     page.click("#options button")
                 page.mouse.move(0, 0)
                 page.wait_for_timeout(1000)  # fonts and fades
-                page.screenshot(path=DOCS / f"{name}.png", full_page=True)
-                if name == "dark":
+                if name != "dark":
+                    page.screenshot(path=DOCS / f"{name}.png", full_page=True)
+                else:
                     page.get_by_role("tab", name="Batch").click()
                     page.set_input_files("#file input[type=file]", MOVIES)
                     page.wait_for_selector("#file .file-preview")
@@ -45,11 +46,6 @@ def main():
                     page.wait_for_timeout(1000)
                     page.screenshot(path=DOCS / "batch.png", full_page=True)
                 page.close()
-            page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
-            page.goto(url)
-            page.get_by_role("tab", name="The model").click()
-            page.wait_for_timeout(1000)
-            page.screenshot(path=DOCS / "model.png", full_page=True)
             browser.close()
     finally:
         process.terminate()
