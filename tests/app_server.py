@@ -17,7 +17,7 @@ def free_port():
 
 
 def serve(**environment):
-    """Start app.py and wait until it has printed its address."""
+    """Start app.py and wait until it has printed its address and Gradio has seen for itself that it answers."""
     process = subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=ROOT,
@@ -27,13 +27,10 @@ def serve(**environment):
         text=True,
     )
     printed = ""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        line = process.stdout.readline()
-        printed += line
-        if address := re.search(r"http://127\.0\.0\.1:\d+", line):
-            return process, address.group()
-        if process.poll() is not None:
-            break
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        printed += process.stdout.readline()
+        if "To create a public link" in printed:
+            return process, re.search(r"http://127\.0\.0\.1:\d+", printed).group()
     process.kill()
     raise AssertionError(f"no address printed:\n{printed}")
