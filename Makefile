@@ -2,7 +2,7 @@ PYTHON ?= python3
 PORT ?= 7860
 BIN := .venv/bin
 
-.PHONY: setup demo test lint proofs clean
+.PHONY: setup demo test lint proofs screenshots clean
 
 setup: .venv/dev  ## everything: to run, to test, to lint
 
@@ -21,6 +21,11 @@ lint: .venv/dev  ## style and types
 proofs: .venv/dev  ## the long measurements; writes benchmarks/results
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/space.py
+	$(BIN)/python benchmarks/attribution.py
+	$(BIN)/python benchmarks/fuzz.py
+
+screenshots: .venv/dev  ## docs/*.png, which README shows; needs chromium
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.screenshots
 
 clean:  ## what the other targets made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info

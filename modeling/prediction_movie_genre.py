@@ -4,11 +4,17 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+# The rule of `verdict`.
+CLOSE = 0.05  # a probability this near to its threshold, or nearer than its standard deviation, is a close call
+SURE_CONFIDENCE = 0.6  # expected F1 from which on a choice without close calls counts as sure
+LOST_CONFIDENCE = 0.35  # expected F1 below which no choice means much
+FEW_WORDS = 5  # fewer words than this say nothing about a film
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class GenrePrediction:
         probabilities: calibrated probability of every genre of the model.
         confidence: expected F1 of `genres` under `probabilities`, 0 to 1.
         uncertainty: by genre, when Monte-Carlo samples were drawn.
-        word_weights: (start, end, weight) in characters of the text, weights summing to one, when asked for.
+        word_weights: (start, end, weight) in characters of the text, when asked for; absolute weights sum to one, and
+            gradient attribution gives words that speak against the genre weights below zero.
         truncated_at: character from which on the text was not read, None if all of it was.
     """
 
@@ -67,6 +74,50 @@ class GenrePrediction:
         for genre, value in (self.uncertainty or {}).items():
             row |= {f"{name}_{genre}": number for name, number in vars(value).items()}
         return row
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How sure a prediction is, in words.
+
+    Attributes:
+        level: "sure", "torn", or "lost" where the model is out of its depth.
+        genres: those it is torn between, most probable first.
+        sentence: the same for people.
+    """
+
+    level: Literal["sure", "torn", "lost"]
+    genres: list[str]
+    sentence: str
+
+
+def verdict(text: str, prediction: GenrePrediction, thresholds: np.ndarray) -> Verdict:
+    """Whether the model is sure of a prediction, torn between genres, or out of its depth.
+
+    Args:
+        text: what was read.
+        prediction: what came of it; with Monte-Carlo samples their spread widens what counts as a close call.
+        thresholds: (genres,), those that the prediction was made with.
+    """
+    limit = dict(zip(prediction.probabilities, map(float, thresholds), strict=True))
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    if len(WORD.findall(text)) < FEW_WORDS:
+        return Verdict("lost", [], "Out of its depth: so few words say little about a film.")
+    if not any(p >= limit[genre] for genre, p in ranked):
+        genre, p = ranked[0]
+        nearest = f"{genre} comes nearest ({p:.0%})"
+        return Verdict("lost", [], f"Out of its depth: no genre reaches its threshold; {nearest}.")
+    if prediction.confidence < LOST_CONFIDENCE:
+        return Verdict("lost", [], "Out of its depth: these genres are little better than a guess.")
+    spread = {genre: value.std for genre, value in (prediction.uncertainty or {}).items()}
+    close = [genre for genre, p in ranked if abs(p - limit[genre]) <= max(CLOSE, spread.get(genre, 0.0))]
+    # Without a close call an unsure choice is one between its own members.
+    torn = close or ([] if prediction.confidence >= SURE_CONFIDENCE else list(prediction.genres))
+    if len(torn) > 1:
+        return Verdict("torn", torn, f"Torn between {', '.join(torn[:-1])} and {torn[-1]}.")
+    if torn:
+        return Verdict("torn", torn, f"Torn over {torn[0]}: it may belong or not.")
+    return Verdict("sure", [], "Sure: every genre stands well clear of its threshold.")
 
 
 def resolve_thresholds(
@@ -109,6 +160,22 @@ def resolve_thresholds(
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"threshold={threshold!r} lies outside [0, 1]")
     return values
+
+
+def check_attribution(attribution: str | None, genre: str | None, genres: Sequence[str]) -> None:
+    """Whether `attribution` and `genre` fit each other and the model.
+
+    Raises:
+        ValueError: for an unknown attribution or genre, or one that needs the other.
+    """
+    if attribution not in (None, "pooling", "gradient"):
+        raise ValueError(f"attribution={attribution!r} is not known; choose 'pooling', 'gradient' or None")
+    if attribution == "gradient" and genre is None:
+        raise ValueError("attribution='gradient' explains one genre: name it with genre=")
+    if attribution != "gradient" and genre is not None:
+        raise ValueError(f"genre={genre!r} is for attribution='gradient' alone: leave it out or ask for that")
+    if genre is not None and genre not in genres:
+        raise ValueError(f"no genre {genre!r}; this model knows {', '.join(genres)}")
 
 
 def choose(probabilities: np.ndarray, thresholds: np.ndarray, min_genres: int) -> np.ndarray:

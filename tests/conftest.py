@@ -56,3 +56,14 @@ def saved(tmp_path, model, tokenizer):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def address():
+    """Where the demo serves the shipped checkpoint."""
+    from .app_server import serve
+
+    process, url = serve()
+    yield url
+    process.terminate()
+    process.wait(timeout=30)

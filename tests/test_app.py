@@ -1,95 +1,193 @@
-"""The page: a real server on loopback, asked by a real client."""
+"""The page's server on loopback, asked by real clients: gradio_client, plain HTTP and MCP."""
 
-import os
-import re
-import socket
+import ast
+import asyncio
+import csv
+import json
 import subprocess
 import sys
-import time
+import urllib.error
 import urllib.request
 
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
 
 from modeling import MovieGenreModel
 
-from .conftest import ROOT
+from .app_server import serve
+from .conftest import GENRES, MOVIES, ROOT
 
 TEXT = "A retired gunman rides into a border town where the sheriff owes him a horse."
 
 
-def serve(**environment):
-    """Start app.py and wait until it has printed its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "app.py"],
-        cwd=ROOT,
-        env=os.environ | {"PORT": str(port), "PYTHONUNBUFFERED": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    printed = ""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        line = process.stdout.readline()
-        printed += line
-        if address := re.search(r"http://127\.0\.0\.1:\d+", line):
-            return process, address.group()
-        if process.poll() is not None:
-            break
-    process.kill()
-    raise AssertionError(f"no address printed:\n{printed}")
+@pytest.fixture(scope="module")
+def expected():
+    return MovieGenreModel.from_pretrained(ROOT / "checkpoint").predict_genres(TEXT)
 
 
 @pytest.fixture(scope="module")
-def address():
-    process, url = serve()
-    yield url
-    process.terminate()
-    process.wait(timeout=30)
+def client(address):
+    return Client(address, verbose=False)
+
+
+@pytest.fixture
+def films(tmp_path):
+    """Ten of the project's own films, one of them without a description."""
+    path = tmp_path / "films.csv"
+    with MOVIES.open(encoding="utf-8", newline="") as source, path.open("w", encoding="utf-8", newline="") as target:
+        rows = csv.reader(source)
+        writer = csv.writer(target)
+        writer.writerow(header := next(rows))
+        for number, row in zip(range(10), rows, strict=False):
+            if number == 4:
+                row[header.index("description")] = ""
+            writer.writerow(row)
+    return path
+
+
+def http(url, body=None):
+    """Status and text of a reply to plain JSON, as curl gets them."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 def test_the_page_is_served(address):
-    with urllib.request.urlopen(address) as reply:
-        assert reply.status == 200
-        assert "Movie genres" in reply.read().decode()
+    status, page = http(address)
+    assert (status, "Movie genres" in page) == (200, True)
 
 
-def test_predict_is_a_named_endpoint_that_says_genres_with_probabilities(address):
-    label, sentence = Client(address, verbose=False).predict(TEXT, api_name="/predict")
-    shown = {entry["label"]: entry["confidence"] for entry in label["confidences"]}
-    expected = MovieGenreModel.from_pretrained(ROOT / "checkpoint").predict_genres(TEXT)
-    assert shown == pytest.approx(expected.probabilities, abs=1e-5)
-    assert sentence.startswith(f"**{', '.join(expected.genres)}**")
+def test_rest_answers_on_the_same_port(address, expected):
+    status, reply = http(f"{address}/api/v1/predict", {"descriptions": [TEXT]})
+    assert status == 200
+    assert json.loads(reply)["predictions"][0]["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
+    assert http(f"{address}/healthz")[0] == 200
+    assert "/api/v1/predict" in http(f"{address}/api/v1/openapi.json")[1]
 
 
-def test_the_endpoint_is_described(address):
-    api = Client(address, verbose=False).view_api(return_format="dict")
-    parameters = api["named_endpoints"]["/predict"]["parameters"]
-    assert [parameter["parameter_name"] for parameter in parameters] == ["description"]
+def test_the_client_gets_the_one_schema(client, expected):
+    reply = client.predict(TEXT, api_name="/predict")
+    assert reply["genres"] == expected.genres
+    assert reply["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
+    assert set(reply) == set(expected.to_dict())
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "no words to read"), ("x" * 30_000, "at most 20,000 characters")])
-def test_what_cannot_be_classified_gets_a_sentence(address, text, message):
+def test_the_endpoints_are_described(client):
+    api = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(api) == {"/predict", "/predict_batch", "/health"}
+    names = [parameter["parameter_name"] for parameter in api["/predict"]["parameters"]]
+    assert names[:3] == ["description", "threshold", "mc_samples"]
+
+
+def test_health(client):
+    assert client.predict(api_name="/health")["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "no words"), ("x" * 30_000, "at most 20000 characters"), (5, "valid string")]
+)
+def test_what_cannot_be_classified_gets_a_sentence(client, text, message):
     with pytest.raises(AppError, match=message):
-        Client(address, verbose=False).predict(text, api_name="/predict")
+        client.predict(text, api_name="/predict")
 
 
-def test_another_model_is_served_by_its_folder(saved):
-    process, url = serve(MODEL_ID=str(saved))
+def test_a_file_comes_back_complete(client, films):
+    summary, result = client.predict(handle_file(films), api_name="/predict_batch")
+    assert summary["films"] == 9
+    assert summary["problems"] == ["films.csv:6: description is empty"]
+    assert 0 <= summary["metrics"]["micro_f1"] <= 1
+    with open(result, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9
+    assert {"movie_name", "description", "year", "genres", "confidence", "p_Drama"} <= set(rows[0])
+
+
+def test_no_file_of_the_server_can_be_asked_for(client):
+    with pytest.raises(AppError):
+        client.predict({"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}, api_name="/predict_batch")
+
+
+def call(address, name, body):
+    """Gradio's own door: a POST that gives an event, a GET that gives its result."""
+    status, reply = http(f"{address}/gradio_api/call/v2/{name}", body)
+    if status != 200:
+        return status, reply
+    return http(f"{address}/gradio_api/call/{name}/{json.loads(reply)['event_id']}")
+
+
+def test_gradio_is_called_with_plain_json(address, expected):
+    status, events = call(address, "predict", {"description": TEXT, "threshold": "micro_f1"})
+    assert (status, events.splitlines()[0]) == (200, "event: complete")
+    assert json.loads(events.splitlines()[1].removeprefix("data: "))[0]["genres"] == expected.genres
+
+
+def test_a_bad_value_is_told_to_the_caller_of_gradio(address):
+    _, events = call(address, "predict", {"description": TEXT, "mc_samples": 5000})
+    assert events.startswith("event: error")
+    assert "mc_samples: Input should be less than or equal to 100" in events
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "message"),
+    [
+        ("predict", {}, 422, "required argument: description"),
+        ("predict", {"colour": "red"}, 422, "`colour`"),
+        ("divine", {}, 404, "no endpoint '/divine'"),
+    ],
+)
+def test_a_call_that_fits_no_endpoint_is_refused(address, name, body, status, message):
+    code, reply = call(address, name, body)
+    assert (code, message in json.loads(reply)["error"]) == (status, True)
+
+
+def test_an_upload_has_a_greatest_size(address):
+    request = urllib.request.Request(f"{address}/gradio_api/upload", b"x" * 6_000_000)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code == 413
+
+
+def test_an_agent_finds_and_uses_the_tools(address, expected):
+    async def session():
+        async with (
+            streamablehttp_client(f"{address}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as agent,
+        ):
+            await agent.initialize()
+            tools = {tool.name: tool for tool in (await agent.list_tools()).tools}
+            good = await agent.call_tool("predict", {"description": TEXT})
+            bad = await agent.call_tool("predict", {"description": "?"})
+            return tools, good, bad
+
+    tools, good, bad = asyncio.run(session())
+    assert set(tools) == {"predict", "predict_batch", "health"}
+    assert "in English" in tools["predict"].inputSchema["properties"]["description"]["description"]
+    assert ast.literal_eval(good.content[0].text)["genres"] == expected.genres
+    assert "no words" in bad.content[0].text
+    assert bad.isError
+
+
+def test_a_full_queue_refuses_and_another_model_is_served_by_its_folder(saved):
+    process, url = serve(MODEL_ID=str(saved), QUEUE_SIZE="1", CONCURRENCY="1")
     try:
-        label, _ = Client(url, verbose=False).predict(TEXT, api_name="/predict")
-        assert {entry["label"] for entry in label["confidences"]} == {"Comedy", "Crime", "Drama", "Western"}
+        assert json.loads(http(f"{url}/api/v1/model")[1])["genres"] == GENRES
+        slow = {"description": "gunman " * 2800, "stride": 32, "attribution": "gradient", "genre": "Crime"}
+        replies = [http(f"{url}/gradio_api/call/v2/predict", slow) for _ in range(6)]
+        assert {status for status, _ in replies} == {200, 503}
+        assert "Queue is full" in next(text for status, text in replies if status == 503)
     finally:
-        process.terminate()
+        process.kill()
         process.wait(timeout=30)
 
 
 def test_help_lists_the_settings():
     done = subprocess.run([sys.executable, "app.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in ("MODEL_ID", "MODEL_REVISION", "HOST", "PORT"):
+    for name in ("MODEL_ID", "MODEL_REVISION", "HOST", "PORT", "BACKEND", "MAX_ROWS", "QUEUE_SIZE"):
         assert name in done.stdout

@@ -1,5 +1,7 @@
 """predict_genres on odd input, and its options."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -165,3 +167,42 @@ def test_a_gpu_answers_in_bf16_as_the_cpu_does(model, tokenizer):
     expected = np.array(list(model.predict_genres(TEXT, tokenizer).probabilities.values()))
     got = np.array(list(model.cuda().predict_genres(TEXT, tokenizer, mc_samples=0).probabilities.values()))
     assert np.abs(got - expected).max() < 0.02
+
+
+def test_gradient_weights_add_up_to_what_the_text_changes(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(f"{type(model).__module__}.GRADIENT_STEPS", 512)
+    ids = [tokenizer.cls_token_id, *tokenizer(TEXT, add_special_tokens=False)["input_ids"], tokenizer.sep_token_id]
+    blank = [ids[0], *[model.config.pad_token_id] * (len(ids) - 2), ids[-1]]
+    with torch.no_grad():
+        change = (model(torch.tensor([ids])).logits - model(torch.tensor([blank])).logits)[0]
+    for genre in range(len(GENRES)):  # completeness: Sundararajan et al. 2017, proposition 1
+        assert model._integrated_gradients(ids, genre).sum() == pytest.approx(float(change[genre]), abs=0.02)
+
+
+def test_gradients_speak_of_the_genre_asked_for_and_of_words(model, tokenizer):
+    weights = {
+        genre: model.predict_genres(TEXT, tokenizer, attribution="gradient", genre=genre).word_weights
+        for genre in GENRES
+    }
+    assert weights["Crime"] != weights["Comedy"]
+    assert [TEXT[start:end] for start, end, _ in weights["Crime"]] == TEXT.rstrip(".").split()
+    assert sum(abs(weight) for _, _, weight in weights["Crime"]) == pytest.approx(1)
+
+
+def test_gradients_leave_no_trace_and_do_not_disturb_other_threads(model, tokenizer):
+    expected = model.predict_genres(TEXT, tokenizer, attribution="gradient", genre="Crime")
+    with ThreadPoolExecutor(4) as pool:
+        explained = [
+            pool.submit(model.predict_genres, TEXT, tokenizer, attribution="gradient", genre="Crime") for _ in range(8)
+        ]
+        plain = [pool.submit(model.predict_genres, TEXT, tokenizer) for _ in range(8)]
+        assert all(future.result() == expected for future in explained)
+        assert all(future.result().probabilities == expected.probabilities for future in plain)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not model.training
+
+
+def test_gradients_work_where_the_caller_has_switched_them_off(model, tokenizer):
+    expected = model.predict_genres(TEXT, tokenizer, attribution="gradient", genre="Crime")
+    with torch.inference_mode():
+        assert model.predict_genres(TEXT, tokenizer, attribution="gradient", genre="Crime") == expected

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from modeling.prediction_movie_genre import (
+    GenrePrediction,
+    GenreUncertainty,
     assemble,
     binary_entropy,
+    check_attribution,
     choose,
     expected_f1,
     length_batches,
     resolve_thresholds,
     split_windows,
+    verdict,
     word_weights,
 )
 
@@ -120,3 +124,62 @@ def test_a_dict_of_thresholds_keeps_the_default_profile_elsewhere():
     got = resolve_thresholds({"Crime": 0.9}, GENRES, {"p": [0.1, 0.2, 0.3]}, "p")
     assert got.tolist() == [0.1, 0.9, 0.3]
     assert resolve_thresholds(None, GENRES, {}, None).tolist() == [0.5] * 3
+
+
+FILM = "Two brothers rob a bank and quarrel over the car."
+
+
+def judged(*probabilities, text=FILM, confidence=0.8, std=0.0, thresholds=(0.5, 0.5, 0.5)):
+    chosen = [genre for genre, p, limit in zip(GENRES, probabilities, thresholds, strict=True) if p >= limit]
+    spread = {genre: GenreUncertainty(std, 0.5, 0.1) for genre in GENRES} if std else None
+    prediction = GenrePrediction(chosen, dict(zip(GENRES, probabilities, strict=True)), confidence, spread)
+    return verdict(text, prediction, np.array(thresholds))
+
+
+def test_the_model_is_sure_where_every_genre_stands_clear_of_its_threshold():
+    assert judged(0.9, 0.1, 0.2).level == "sure"
+    assert judged(0.9, 0.1, 0.2, thresholds=(0.5, 0.11, 0.5)).level == "torn"
+
+
+def test_the_model_is_torn_between_genres_near_their_thresholds_most_probable_first():
+    result = judged(0.46, 0.9, 0.54)
+    assert (result.level, result.genres) == ("torn", ["Drama", "Comedy"])
+    assert result.sentence == "Torn between Drama and Comedy."
+    assert judged(0.46, 0.9, 0.1).sentence == "Torn over Comedy: it may belong or not."
+
+
+def test_spread_over_the_samples_widens_what_is_a_close_call():
+    assert judged(0.65, 0.1, 0.1).level == "sure"
+    assert judged(0.65, 0.1, 0.1, std=0.2).genres == ["Comedy"]
+
+
+def test_an_unsure_choice_without_a_close_call_is_torn_between_its_own_genres():
+    assert judged(0.9, 0.6, 0.1, confidence=0.5).genres == ["Comedy", "Crime"]
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ({"text": "Hello there."}, "so few words"),
+        ({"confidence": 0.2}, "little better than a guess"),
+        ({"thresholds": (0.95, 0.95, 0.95)}, "no genre reaches its threshold; Comedy comes nearest (90%)"),
+    ],
+)
+def test_the_model_is_out_of_its_depth(case, reason):
+    result = judged(0.9, 0.1, 0.1, **case)
+    assert result.level == "lost"
+    assert reason in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("attribution", "genre", "message"),
+    [
+        ("tea leaves", None, "attribution='tea leaves' is not known"),
+        ("gradient", None, "name it with genre="),
+        ("gradient", "Opera", "no genre 'Opera'"),
+        ("pooling", "Crime", "genre='Crime' is for attribution='gradient' alone"),
+    ],
+)
+def test_attribution_and_genre_must_fit_each_other(attribution, genre, message):
+    with pytest.raises(ValueError, match=message):
+        check_attribution(attribution, genre, GENRES)

@@ -1,0 +1,57 @@
+"""A long fuzzing of the REST interface of a running demo; writes results/fuzz.json.
+
+    python benchmarks/fuzz.py [--examples 500]
+
+Schemathesis makes requests from the OpenAPI description, valid and broken ones, and also chains of them. A reply of
+5xx, or one that the description does not know, is a failure, and the exit code says so.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.app_server import serve  # noqa: E402
+
+
+def main() -> None:
+    """Serve, fuzz and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=500, help="requests an operation and phase")
+    options = parser.parse_args()
+    process, url = serve()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "junit.xml"
+        # Which genres, profiles and words there are no schema can say: refusing them is no failure.
+        command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/api/v1/openapi.json"]
+        flags = ["--url", url, "--max-examples", str(options.examples), "--seed", "0", "--generation-database", "none"]
+        flags += ["--exclude-checks", "positive_data_acceptance", "--report-junit-path", str(report)]
+        try:
+            done = subprocess.run([*command, *flags], cwd=folder, check=False)
+            alive = process.poll() is None
+        finally:
+            process.terminate()
+        suites = ET.parse(report).getroot()  # noqa: S314  # written by the line above
+    result = {
+        "command": "python benchmarks/fuzz.py" + (f" --examples {options.examples}" if options.examples != 500 else ""),
+        "versions": {"schemathesis": importlib.metadata.version("schemathesis")},
+        "examples": options.examples,
+        "operations": [case.get("name") for case in suites.iter("testcase")],
+        "failures": sum(1 for case in suites.iter("testcase") if case.find("failure") is not None),
+        "server_alive": alive,
+        "exit_code": done.returncode,
+    }
+    path = ROOT / "benchmarks" / "results" / "fuzz.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

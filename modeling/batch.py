@@ -1,0 +1,187 @@
+"""A file of films through the model: checked by line, predicted, compared with its own genres, written as CSV."""
+
+import csv
+import re
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .prediction_movie_genre import WORD, GenrePrediction
+from .serving import MAX_BODY_MB, MAX_CHARACTERS, MAX_DESCRIPTIONS, MAX_ROWS, RefusedError, Service, validated
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+RESAMPLES = 300  # of the bootstrap: a person is waiting
+DISAGREEMENTS = 20  # films shown where file and model differ most
+KEEP_SECONDS = 3600  # results are deleted after that
+# What makes a spreadsheet take a cell for a formula: ASCII and full-width signs, and control characters before them.
+FORMULA = re.compile(r"^\s*[=+\-@＝＋－＠]|^[\t\r\n\0]")
+NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+RESULTS = tempfile.TemporaryDirectory(prefix="movie-genres-")
+
+
+@dataclass
+class Batch:
+    """What came of a file.
+
+    Attributes:
+        films: rows that could be read, as `read_films` returns them.
+        problems: line and reason of those that could not.
+        predictions: one a film.
+        scored: number of films whose genres are all known to the model.
+        metrics: scores and their 95 % intervals over those films; None if there are none.
+        disagreements: films whose own genres are least probable under the model, worst first.
+        path: the complete result as CSV.
+    """
+
+    films: "Dataset"
+    problems: list[str]
+    predictions: list[GenrePrediction]
+    scored: int = 0
+    metrics: dict[str, Any] | None = None
+    disagreements: list[dict[str, Any]] = field(default_factory=list)
+    path: Path = Path()
+
+    @property
+    def genre_counts(self) -> dict[str, int]:
+        """How often the model gave each genre, most frequent first."""
+        return dict(Counter(genre for prediction in self.predictions for genre in prediction.genres).most_common())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The input's columns, then the prediction's; an input column of the same name gets `input_` before it."""
+        for film, prediction in zip(self.films, self.predictions, strict=True):
+            result = prediction.to_dict(flat=True)
+            given = {name: value for name, value in film.items() if name != "place"}
+            given["genre"] = ", ".join(film["genre"])
+            yield {f"input_{name}" if name in result else name: value for name, value in given.items()} | result
+
+
+def predict_file(
+    service: Service,
+    path: str | Path,
+    *,
+    threshold: Any = None,
+    mc_samples: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Batch:
+    """Read a CSV file of films and predict each one's genres.
+
+    Args:
+        service: the model and its turnstile; a file holds one place and takes a turn for each part of it, so that
+            requests for single films get in between.
+        path: a .csv file with a description in each row; genres are used if it has them.
+        threshold: see `predict_genres`.
+        mc_samples: see `predict_genres`.
+        progress: called with the films read so far and in all.
+
+    Raises:
+        RefusedError: 422 if nothing can be read or a limit is passed, 503 when too many are waiting.
+    """
+    from .data import DataError, read_films  # brings `datasets`: only who sends files waits for it
+
+    path = Path(path)
+    if path.suffix.lower() != ".csv":
+        raise RefusedError(422, f"{path.name} is no .csv file")
+    if path.stat().st_size > MAX_BODY_MB * 1_000_000:
+        raise RefusedError(413, f"{path.name} is larger than {MAX_BODY_MB} MB")
+    try:
+        films, problems = read_films(path, skip_bad_rows=True, require_genre=False)
+    except DataError as error:
+        raise RefusedError(422, _named(str(error), path)) from None
+    reasons = [_unfit(film["description"]) for film in films]
+    problems += [f"{film['place']}: {reason}" for film, reason in zip(films, reasons, strict=True) if reason]
+    problems = [_named(problem, path) for problem in problems]
+    films = films.select([i for i, reason in enumerate(reasons) if not reason])
+    if not len(films):
+        raise RefusedError(422, f"{path.name} has no usable row: {problems[0]}")
+    if len(films) > MAX_ROWS:
+        raise RefusedError(422, f"{path.name} has {len(films):,} films, more than {MAX_ROWS:,}: send it in parts")
+
+    texts: list[str] = list(films["description"])
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # a chunk of one length wastes no padding
+    predictions: dict[int, GenrePrediction] = {}
+    with service.turnstile.place():
+        for start in range(0, len(order), MAX_DESCRIPTIONS):
+            chunk = order[start : start + MAX_DESCRIPTIONS]
+            request = validated(descriptions=[texts[i] for i in chunk], threshold=threshold, mc_samples=mc_samples)
+            predictions |= zip(chunk, service.answer(request), strict=True)
+            progress(len(predictions), len(order))
+    result = Batch(films, problems, [predictions[i] for i in range(len(texts))])
+    _compare(result, service)
+    result.path = _write(result, path)
+    return result
+
+
+def formula_safe(value: Any) -> Any:
+    """A cell's value that no spreadsheet takes for a formula: text that looks like one gets `'` before it."""
+    text = value if isinstance(value, str) else ""
+    return f"'{text}" if FORMULA.search(text) and not NUMBER.match(text) else value
+
+
+def _unfit(description: str) -> str | None:
+    """Why a description cannot be read, None if it can."""
+    if len(description) > MAX_CHARACTERS:
+        return f"the description has {len(description):,} characters, more than {MAX_CHARACTERS:,}"
+    return None if WORD.search(description) else "the description has no words"
+
+
+def _named(message: str, path: Path) -> str:
+    """A message with the file's name where its path on this machine stands, and without the command line's flags."""
+    message = message.replace(str(path), path.name)
+    return re.sub(r"(: name it| and leave them out)? with --\w+", "", message)
+
+
+def _compare(batch: Batch, service: Service) -> None:
+    """Score the predictions against the file's genres, where they are all known to the model."""
+    from .data import genre_matrix
+    from .metrics import bootstrap, decision_scores, disagreement, ranking_scores
+
+    genres = service.genres
+    known = [i for i, names in enumerate(batch.films["genre"]) if names and set(names) <= set(genres)]
+    batch.scored = len(known)
+    if not known:
+        return
+    truth = genre_matrix(batch.films.select(known), genres)
+    probabilities = np.array([list(batch.predictions[i].probabilities.values()) for i in known])
+    chosen = np.array([[genre in batch.predictions[i].genres for genre in genres] for i in known])
+    intervals = bootstrap(decision_scores, [truth, chosen], resamples=RESAMPLES)
+    batch.metrics = decision_scores(truth, chosen) | ranking_scores(truth, probabilities) | {"intervals": intervals}
+    losses = disagreement(truth, probabilities)
+    for k in np.argsort(-losses, kind="stable")[:DISAGREEMENTS]:
+        film, prediction, p = batch.films[known[k]], batch.predictions[known[k]], probabilities[k]
+        given = truth[k] > 0
+        surprising = min(np.flatnonzero(given), key=p.__getitem__)
+        missing = max(np.flatnonzero(~given), key=p.__getitem__, default=None)
+        batch.disagreements.append(
+            {
+                "line": int(film["place"].rpartition(":")[2]),
+                "film": film["movie_name"] or film["description"][:60],
+                "file says": ", ".join(film["genre"]),
+                "model says": ", ".join(prediction.genres),
+                "least likely of these": f"{genres[surprising]} ({p[surprising]:.0%})",
+                "likeliest other": "" if missing is None else f"{genres[missing]} ({p[missing]:.0%})",
+                "log loss": round(float(losses[k]), 3),
+            }
+        )
+
+
+def _write(batch: Batch, path: Path) -> Path:
+    """The complete result as CSV, with cells that are safe in a spreadsheet."""
+    for old in Path(RESULTS.name).iterdir():
+        if old.stat().st_mtime < time.time() - KEEP_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    output = Path(tempfile.mkdtemp(dir=RESULTS.name)) / f"{path.stem}-genres.csv"
+    rows = list(batch.rows())
+    with output.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(map(formula_safe, rows[0]))
+        writer.writerows(map(formula_safe, row.values()) for row in rows)
+    return output

@@ -1,0 +1,459 @@
+"""The page: four tabs around a service, and Gradio's endpoints behind the last one."""
+
+import csv
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+try:
+    import spaces  # only there on ZeroGPU, whose GPU is lent to decorated functions; must come before torch
+except ImportError:
+    spaces = None
+
+import gradio as gr
+
+from . import charts, serving
+from .batch import Batch, predict_file
+from .prediction_movie_genre import verdict
+from .serving import RefusedError, Service, validated
+
+EXAMPLES = 6
+PREVIEW = 200  # rows of a file's result shown on the page
+MAX_LINK = 2_000  # characters of a deep link; browsers and mail programs cut longer ones
+ONE_THRESHOLD = "one threshold for all"
+PROFILES = {
+    "micro_f1": "most decisions right (micro F1)",
+    "macro_f1": "rare genres too (macro F1)",
+    "samples_f1": "each film well (samples F1)",
+    "subset_accuracy": "the exact set (subset accuracy)",
+}
+POOLING, GRADIENT = "what the model looked at", "what speaks for one genre"
+MOST_PROBABLE = "the most probable"
+GENRES_GIVEN = "Films given each genre"
+# Names of the options in a deep link, in the order of the components.
+FIELDS = ["text", "rule", "threshold", "uncertain", "samples", "words", "genre", "windows"]
+OPEN_LINK = f"""(...now) => {{
+    const query = new URLSearchParams(location.search), fields = {FIELDS};
+    if (!query.get("text")) return now;
+    return now.map((value, i) => {{
+        const given = query.get(fields[i]);
+        if (given === null) return value;
+        if (typeof value === "boolean") return given === "true";
+        return typeof value === "number" ? Number(given) : given;
+    }});
+}}"""
+WRITE_LINK = f"""(...now) => {{
+    const query = new URLSearchParams(location.search);
+    {FIELDS}.forEach((field, i) => query.set(field, now[i]));
+    if (query.toString().length > {MAX_LINK}) {FIELDS}.forEach((field) => query.delete(field));
+    history.replaceState(null, "", "?" + query);
+}}"""
+COPY_LINK = "() => navigator.clipboard?.writeText(location.href)"
+CSS = """
+.gradio-container { width: 100% !important; max-width: 72rem !important; margin: 0 auto !important; }
+.gradio-container .main, .gradio-container .contain { min-width: 0; }
+.mg-words { min-height: 5.5rem; }
+#preview, #disagreements { max-width: 100%; min-width: 0; overflow-x: auto; }
+footer { margin-top: 1rem; }
+"""
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's soft theme with a font of its own and enough contrast in the small print."""
+    font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
+    return gr.themes.Soft(font=[font, "system-ui", "sans-serif"], neutral_hue="slate").set(
+        body_background_fill="*neutral_100",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*primary_700",
+        block_title_text_color="*primary_700",
+    )
+
+
+def examples() -> dict[str, str]:
+    """Titles and descriptions of a few of the project's own test films."""
+    path = serving.ROOT / "data" / "movies.csv"
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        films = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    step = max(1, len(films) // EXAMPLES)
+    return {film["movie_name"]: film["description"] for film in films[step // 2 :: step][:EXAMPLES]}
+
+
+def on_gpu(handler: Callable) -> Callable:
+    """Ask ZeroGPU for its GPU while the handler runs; nothing elsewhere. Untested on ZeroGPU itself."""
+    return spaces.GPU(handler) if spaces else handler
+
+
+def refusal(error: RefusedError) -> gr.Error:
+    """An error of the service as Gradio shows it and its clients raise it."""
+    return gr.Error(str(error), title="Cannot answer", print_exception=False)
+
+
+def highlighted(text: str, weights: Sequence[tuple[int, int, float]]) -> list[tuple[str, float | None]]:
+    """A text in pieces, words with their weight between -1 and 1, for `gr.HighlightedText`."""
+    strongest = max((abs(weight) for _, _, weight in weights), default=0) or 1
+    pieces: list[tuple[str, float | None]] = []
+    position = 0
+    for start, end, weight in weights:
+        pieces += [(text[position:start], None), (text[start:end], weight / strongest)]
+        position = end
+    return [piece for piece in [*pieces, (text[position:], None)] if piece[0]]
+
+
+def rule_choices(service: Service) -> list[tuple[str, str]]:
+    """Decision rules to choose from, the model's default first."""
+    return [(PROFILES.get(name, name), name) for name in service.profiles] + [(ONE_THRESHOLD, ONE_THRESHOLD)]
+
+
+def classify_tab(service: Service, page: gr.Blocks) -> None:
+    """A description, its options and what comes of them."""
+    rules = rule_choices(service)
+
+    def empty(rule: str, threshold: float) -> str:
+        limits = service.thresholds(threshold if rule == ONE_THRESHOLD else rule)
+        return charts.probability_bars(None, service.genres, limits)
+
+    @on_gpu
+    def classify(
+        text: str, rule: str, threshold: float, uncertain: bool, samples: int, words: str, genre: str, windows: bool
+    ) -> tuple[str, str, list[tuple[str, float | None]]]:
+        decision = threshold if rule == ONE_THRESHOLD else rule
+        options: dict[str, Any] = {
+            "descriptions": [text],
+            "threshold": decision,
+            "mc_samples": samples if uncertain else 0,
+            "stride": service.model.config.max_position_embeddings // 4 if windows else None,
+            "seed": 0,  # the same link shows the same result
+        }
+        try:
+            if words == GRADIENT:
+                if genre == MOST_PROBABLE:
+                    (first,) = service.predict(validated(descriptions=[text]))
+                    genre = max(first.probabilities, key=first.probabilities.__getitem__)
+                request = validated(**options, attribution="gradient", genre=genre)
+            else:
+                request = validated(**options, attribution="pooling")
+            (prediction,) = service.predict(request)
+            limits = service.thresholds(decision)
+        except RefusedError as error:
+            raise refusal(error) from None
+        spread = {name: value.std for name, value in (prediction.uncertainty or {}).items()}
+        return (
+            charts.answer(prediction, verdict(text, prediction, limits), len(text)),
+            charts.probability_bars(prediction.probabilities, service.genres, limits, prediction.genres, spread),
+            highlighted(text, prediction.word_weights or []),
+        )
+
+    def again(text: str, *options: Any) -> Any:
+        """The same with other options, once there is something to read."""
+        if text.strip():
+            return classify(text, *options)
+        return charts.invitation(), empty(options[0], options[1]), []
+
+    with gr.Row():
+        with gr.Column():
+            text = gr.Textbox(
+                label="Description",
+                info="What happens in the film, in English, in a sentence or two. Enter submits.",
+                lines=1,  # so that Enter submits; the box grows with its text
+                max_lines=12,
+                max_length=serving.MAX_CHARACTERS,
+                autofocus=True,
+                elem_id="description",
+            )
+            button = gr.Button("Say genres", variant="primary", elem_id="submit")
+            if films := examples():
+                gr.Examples(
+                    [[description] for description in films.values()],
+                    text,
+                    label="Films to try",
+                    example_labels=list(films),
+                    cache_examples=False,
+                )
+            with gr.Accordion("Options", open=False, elem_id="options"):
+                rule = gr.Dropdown(
+                    rules, value=rules[0][1], label="Decide for", filterable=False, elem_id="rule",
+                    info="Thresholds tuned for one goal or another.",
+                )  # fmt: skip
+                threshold = gr.Slider(0, 1, 0.5, step=0.01, label="Threshold", interactive=rule.value == ONE_THRESHOLD)
+                uncertain = gr.Checkbox(
+                    label="Show uncertainty", elem_id="uncertain",
+                    info="Asks the network several times, with other parts of it switched off each time.",
+                )  # fmt: skip
+                samples = gr.Slider(2, serving.MAX_SAMPLES, min(20, serving.MAX_SAMPLES), step=1, label="Samples")
+                words = gr.Radio(
+                    [POOLING] if service.backend == "onnx" else [POOLING, GRADIENT],
+                    value=POOLING,
+                    label="Words that spoke",
+                    info="By attention pooling, or by integrated gradients (what adds to a genre, what takes away).",
+                    elem_id="words-by",
+                )
+                genre = gr.Dropdown([MOST_PROBABLE, *service.genres], value=MOST_PROBABLE, label="Genre to explain")
+                windows = gr.Checkbox(label="Read long texts to the end", info="In overlapping windows, averaged.")
+        with gr.Column():
+            answer = gr.HTML(charts.invitation(), container=True, padding=True, elem_id="answer")
+            bars = gr.HTML(empty(rules[0][1], 0.5), container=True, padding=True, elem_id="bars")
+            spoke = gr.HighlightedText(
+                label="Words that spoke", elem_id="words", elem_classes="mg-words", show_legend=False
+            )
+            link = gr.Button("Copy the link to this result", size="sm", variant="secondary", elem_id="link")
+
+    options = [text, rule, threshold, uncertain, samples, words, genre, windows]
+    results = [answer, bars, spoke]
+    hidden: dict[str, Any] = {"api_visibility": "private"}
+    shared: dict[str, Any] = {"concurrency_limit": serving.CONCURRENCY, "concurrency_id": "model", **hidden}
+    rule.change(lambda rule: gr.Slider(interactive=rule == ONE_THRESHOLD), rule, threshold, queue=False, **hidden)
+    asked = gr.on([text.submit, button.click], classify, options, results, show_progress="minimal", **shared)
+    changed = gr.on(
+        [rule.input, threshold.release, uncertain.input, samples.release, words.input, genre.input, windows.input],
+        again, options, results, show_progress="minimal", trigger_mode="always_last", **shared,
+    )  # fmt: skip
+    page.load(None, options, options, js=OPEN_LINK, **hidden).then(again, options, results, **shared)
+    for event in (asked, changed):
+        event.success(None, options, None, js=WRITE_LINK, **hidden)
+    link.click(None, None, None, js=COPY_LINK, **hidden)
+
+
+def batch_tab(service: Service) -> None:
+    """A file of films and what comes of it."""
+    rules = rule_choices(service)[:-1] or [("0.5 for every genre", "")]
+    size = f"{serving.MAX_BODY_MB} MB, {serving.MAX_ROWS:,} films"
+
+    @on_gpu
+    def read(path: str | None, rule: str, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        if path is None:
+            raise gr.Error("Choose a CSV file first.", title="Nothing to read", print_exception=False)
+        try:
+            batch = predict_file(
+                service, path, threshold=rule or None, progress=lambda *done: progress(done, desc="Reading films")
+            )
+        except RefusedError as error:
+            raise refusal(error) from None
+        odd = [list(row.values()) for row in batch.disagreements]
+        return (
+            report(batch),
+            charts.count_bars(batch.genre_counts, GENRES_GIVEN),
+            charts.confidence_bars([prediction.confidence for prediction in batch.predictions]),
+            gr.Dataframe([list(row.values()) for row in preview(batch)], headers=list(preview(batch)[0])),
+            gr.DownloadButton(value=str(batch.path), interactive=True),
+            gr.Dataframe(odd, headers=list(batch.disagreements[0]), visible=True)
+            if odd
+            else gr.Dataframe(visible=False),
+        )
+
+    with gr.Row():
+        with gr.Column():
+            file = gr.File(label=f"CSV of films (up to {size})", file_types=[".csv"], height=140, elem_id="file")
+            gr.Markdown(
+                "One film a row, with a header: `description` (or overview, plot, ...), and if there are any "
+                "`movie_name` and `genre`. With genres in it, the file is compared with the model."
+            )
+            rule = gr.Dropdown(rules, value=rules[0][1], label="Decide for", filterable=False)
+            with gr.Row():
+                button = gr.Button("Read the file", variant="primary", elem_id="read")
+                download = gr.DownloadButton("Download the result", interactive=False, elem_id="download")
+            told = gr.HTML("Nothing read yet.", container=True, padding=True, elem_id="report")
+        with gr.Column():
+            nothing = charts.count_bars(dict.fromkeys(service.genres, 0), GENRES_GIVEN)
+            given = gr.HTML(nothing, container=True, padding=True)
+            confidence = gr.HTML(charts.confidence_bars([]), container=True, padding=True)
+    table = gr.Dataframe(
+        label=f"Result (the first {PREVIEW}; click a header to sort)", interactive=False, wrap=True, max_height=420,
+        headers=["line", "film", "genres", "confidence", "file says"],
+        column_widths=["70px", "300px", "310px", "115px", "310px"], elem_id="preview",
+    )  # fmt: skip
+    odd = gr.Dataframe(
+        label="Where file and model disagree most: films that may be mislabelled", interactive=False, wrap=True,
+        visible=False, max_height=420, elem_id="disagreements",
+        column_widths=["70px", "220px", "240px", "240px", "150px", "150px", "90px"],
+    )  # fmt: skip
+    button.click(
+        read,
+        [file, rule],
+        [told, given, confidence, table, download, odd],
+        concurrency_limit=serving.CONCURRENCY,
+        concurrency_id="batch",
+        api_visibility="private",
+    )
+
+
+def preview(batch: Batch) -> list[dict[str, Any]]:
+    """The first rows of a result, as far as they are read on a screen."""
+    return [
+        {
+            "line": int(film["place"].rpartition(":")[2]),
+            "film": film["movie_name"] or film["description"][:80],
+            "genres": ", ".join(prediction.genres),
+            "confidence": round(prediction.confidence, 3),
+            "file says": ", ".join(film["genre"]),
+        }
+        for film, prediction in zip(batch.films.select(range(min(PREVIEW, len(batch.films)))), batch.predictions)  # noqa: B905
+    ]
+
+
+def report(batch: Batch) -> str:
+    """How many films were read, which were not, and the scores where the file has genres."""
+    text = f'<p class="mg-note"><b>{len(batch.films):,} films read.</b></p>{charts.problems(batch.problems)}'
+    if batch.metrics:
+        text += charts.scores(batch.metrics, f"Against the file's own genres ({batch.scored:,} films)")
+    return text
+
+
+def model_tab(service: Service) -> None:
+    """What the model's own files say about it; what they do not say is left out."""
+    figures = service.evaluation or {}
+    with gr.Row():
+        if "intervals" in figures:
+            source = (figures.get("data") or {}).get("source", "a test set")
+            caption = f"Quality, on {figures['rows']:,} films of {source} that were kept aside"
+            gr.HTML(charts.scores(figures, caption), container=True, padding=True, elem_id="quality")
+        if service.training:
+            gr.HTML(charts.training_facts(service.training), container=True, padding=True, elem_id="training")
+    if "per_genre" in figures:
+        gr.HTML(charts.genre_table(figures["per_genre"]), container=True, padding=True)
+    if "curves" in figures:
+        gr.Markdown("### Precision and recall of each genre")
+        gr.HTML(charts.curves(figures["curves"]), container=True, padding=True, elem_id="curves")
+    if "reliability" in figures:
+        gr.Markdown("### Reliability: of the genres given 30 %, are 30 % so?")
+        gr.HTML(charts.reliability(figures["reliability"]), container=True, padding=True, elem_id="reliability")
+    if "cooccurrence" in figures:
+        gr.Markdown("### Which genres go together")
+        gr.HTML(charts.genre_graph(**figures["cooccurrence"]), container=True, padding=True, elem_id="graph")
+    limits = (service.card or "").partition("\n## Limits")[2].partition("\n## ")[0].strip()
+    if limits:
+        gr.Markdown(f"### Limits\n\n{limits}")
+    if not (service.training or figures or limits):
+        gr.Markdown("This model came without a record of its training or figures.")
+
+
+def api_tab(service: Service) -> None:
+    """How to ask without the page, and the endpoints themselves."""
+    host = os.environ.get("SPACE_HOST")
+    base = f"https://{host}" if host else f"http://{serving.HOST}:{serving.PORT}"
+    gr.Markdown(API.format(base=base))
+
+    @on_gpu
+    def predict(
+        description: str,
+        threshold: float | str | dict[str, float] | None = None,
+        mc_samples: int = 0,
+        attribution: str | None = None,
+        genre: str | None = None,
+        stride: int | None = None,
+        seed: int | None = None,
+    ) -> dict[str, Any]:
+        """Genres of a film from its description, with the probability of every genre.
+
+        Args:
+            description: what happens in the film, in English, in a sentence or two.
+            threshold: a number between 0 and 1 for all genres, an object by genre, or the name of a threshold profile.
+            mc_samples: Monte-Carlo dropout samples, for the uncertainty of every probability; 0 for none.
+            attribution: "pooling" for the weight of each word, "gradient" for what each word adds to one genre.
+            genre: the genre that "gradient" explains.
+            stride: reads long texts to the end, in windows that overlap by this many tokens.
+            seed: makes Monte-Carlo results repeatable.
+
+        Returns:
+            genres chosen, probabilities, confidence (expected F1), uncertainty, word_weights, truncated_at.
+        """
+        values = {name: value for name, value in locals().items() if name not in ("description", "service")}
+        try:
+            (prediction,) = service.predict(validated(descriptions=[description], **values))
+        except RefusedError as error:
+            raise refusal(error) from None
+        return prediction.to_dict()
+
+    @on_gpu
+    def predict_batch(file: str, threshold: str = "") -> tuple[dict[str, Any], str]:
+        """Genres of the films in a CSV file with a header and a description in each row.
+
+        Args:
+            file: the CSV file; with a genre column it is compared with the model.
+            threshold: name of a threshold profile; the model's default if empty.
+
+        Returns:
+            Films read, problems by line, counts of genres, metrics and largest disagreements; and the complete CSV.
+        """
+        try:
+            if not file:
+                raise RefusedError(422, "file: choose a CSV file")
+            batch = predict_file(service, file, threshold=threshold or None)
+        except RefusedError as error:
+            raise refusal(error) from None
+        return {
+            "films": len(batch.films),
+            "problems": batch.problems,
+            "genres": batch.genre_counts,
+            "metrics": batch.metrics,
+            "disagreements": batch.disagreements,
+        }, str(batch.path)
+
+    def health() -> dict[str, str]:
+        """A sign of life: status, model and backend."""
+        return service.health().model_dump()
+
+    gr.api(predict, api_name="predict", concurrency_limit=serving.CONCURRENCY, concurrency_id="model")
+    gr.api(health, api_name="health", queue=False)
+    # A file must come through its component, which sees to it that the path is an uploaded one.
+    with gr.Row(visible=False):
+        gr.Button().click(
+            predict_batch,
+            [gr.File(label="file", file_types=[".csv"]), gr.Textbox("", label="threshold")],
+            [gr.JSON(label="summary"), gr.File(label="result")],
+            api_name="predict_batch",
+            concurrency_limit=serving.CONCURRENCY,
+            concurrency_id="batch",
+        )
+
+
+API = """
+### One call, plain JSON
+
+```bash
+curl {base}/api/v1/predict -H 'Content-Type: application/json' \\
+    -d '{{"descriptions": ["A retired hitman comes back for one last job."], "mc_samples": 20}}'
+```
+
+`GET {base}/api/v1/model` tells genres, thresholds, limits and figures, `GET {base}/healthz` whether it lives, and
+[/api/v1/openapi.json](/api/v1/openapi.json) describes all three.
+
+### From Python
+
+```python
+from gradio_client import Client, handle_file
+
+client = Client("{base}")
+client.predict("A retired hitman comes back for one last job.", api_name="/predict")
+summary, result = client.predict(handle_file("films.csv"), api_name="/predict_batch")
+```
+
+### From an agent
+
+With the `mcp` extra installed (`pip install "movie-genre-model[mcp]"`), the same functions are MCP tools at
+`{base}/gradio_api/mcp/`.
+"""
+
+
+def build(service: Service) -> gr.Blocks:
+    """The page around a service."""
+    # Uploads and results are deleted after an hour.
+    with gr.Blocks(title="Movie genres", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.Markdown(
+            "# Movie genres\nDescribe a film, and the model says its genres, how sure it is, and which words said so."
+        )
+        with gr.Tab("Classify"):
+            classify_tab(service, page)
+        with gr.Tab("Batch"):
+            batch_tab(service)
+        with gr.Tab("The model"):
+            model_tab(service)
+        with gr.Tab("API"):
+            api_tab(service)
+        if os.environ.get("SPACE_ID"):
+            gr.DuplicateButton("Duplicate this Space")
+    return page.queue(max_size=serving.QUEUE_SIZE)

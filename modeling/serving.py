@@ -1,0 +1,500 @@
+"""The service behind every door: the page, Gradio's endpoints, MCP tools and plain REST.
+
+`Service` loads the model that the environment names and answers; `app_kwargs` puts REST in front of it. Every door
+sends a `PredictRequest`, so that every limit binds them all.
+"""
+
+import importlib.util
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import anyio.to_thread
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from . import __version__
+from .prediction_movie_genre import WORD, GenrePrediction, check_attribution, resolve_thresholds
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS: dict[str, tuple[str, str]] = {}  # name -> default, explanation: what `app.py --help` prints
+
+
+def setting(name: str, default: str, explanation: str) -> str:
+    """A setting from the environment; empty counts as not set."""
+    SETTINGS[name] = (default, explanation)
+    return os.environ.get(name) or default
+
+
+def number(name: str, default: int, explanation: str) -> int:
+    """A setting that is a whole number from 1 on.
+
+    Raises:
+        ValueError: if the environment has something else.
+    """
+    value = setting(name, str(default), explanation)
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number from 1 on")
+    return int(value)
+
+
+HOST = setting("HOST", "127.0.0.1", "address to serve on")
+PORT = number("PORT", 7860, "port to serve on")
+MODEL_ID = setting("MODEL_ID", "checkpoint", "folder or Hub repository of the model")
+MODEL_REVISION = setting("MODEL_REVISION", "main", "revision of the Hub repository")
+BACKEND = setting("BACKEND", "torch", "torch, or onnx (the model's onnx/ folder, no PyTorch loaded)")
+CPU_CORES = number("CPU_CORES", os.cpu_count() or 1, "cores to compute with, shared out among concurrent answers")
+CONCURRENCY = number("CONCURRENCY", 2, "answers computed at the same time")
+QUEUE_SIZE = number("QUEUE_SIZE", 32, "requests that may wait; more are refused with 503")
+MAX_BODY_MB = number("MAX_BODY_MB", 5, "megabytes of a request's body, uploads included; more is refused with 413")
+MAX_CHARACTERS = number("MAX_CHARACTERS", 20_000, "characters of a description")
+MAX_DESCRIPTIONS = number("MAX_DESCRIPTIONS", 32, "descriptions in one REST request")
+MAX_ROWS = number("MAX_ROWS", 2_000, "films in one file")
+MAX_SAMPLES = number("MAX_SAMPLES", 100, "Monte-Carlo samples")
+DRAINED = 3  # times MAX_BODY_MB that are read of a body that is refused
+MAX_EXPLAINED = 8  # descriptions in one request with gradient attribution, which takes some fifty passes each
+
+
+class RefusedError(ValueError):
+    """A request that is not answered, with the HTTP status that says why."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Model(Protocol):
+    """What PyTorch's and ONNX's model have in common here."""
+
+    config: Any
+
+    def predict_genres(self, texts: Any, **options: Any) -> Any:
+        """Genres of descriptions."""
+
+
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Name = Annotated[str, StringConstraints(max_length=100)]
+
+
+class Options(BaseModel):
+    """How to read and decide; see `predict_genres`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    threshold: Probability | Name | dict[Name, Probability] | None = Field(
+        None, description="A number for all genres, an object by genre, or the name of a threshold profile."
+    )
+    mc_samples: int = Field(0, ge=0, le=MAX_SAMPLES, description="Monte-Carlo dropout samples, for uncertainty.")
+    attribution: Literal["pooling", "gradient"] | None = Field(
+        None, description="Weight of each word: attention pooling, or integrated gradients for one genre."
+    )
+    genre: Name | None = Field(None, description="The genre that gradient attribution explains.")
+    stride: int | None = Field(
+        None, ge=0, description="Read long texts in windows that overlap by this many tokens; at most half a window."
+    )
+    seed: int | None = Field(None, ge=0, lt=2**63, description="Makes Monte-Carlo results repeatable.")
+
+
+class PredictRequest(Options):
+    """Descriptions and options."""
+
+    descriptions: list[Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]] = Field(
+        min_length=1,
+        max_length=MAX_DESCRIPTIONS,
+        examples=[["A retired hitman comes back for one last job when the mob kills his dog."]],
+    )
+
+
+class GenreUncertaintyReply(BaseModel):
+    """Spread of one genre's probability over the Monte-Carlo samples; entropies in nats."""
+
+    std: float
+    entropy: float
+    mutual_information: float
+
+
+class PredictionReply(BaseModel):
+    """`GenrePrediction.to_dict()`."""
+
+    genres: list[str]
+    probabilities: dict[str, float]
+    confidence: float
+    uncertainty: dict[str, GenreUncertaintyReply] | None
+    word_weights: list[tuple[int, int, float]] | None
+    truncated_at: int | None
+
+
+class PredictReply(BaseModel):
+    """Predictions in the order of the descriptions."""
+
+    predictions: list[PredictionReply]
+
+
+class ModelReply(BaseModel):
+    """What is served, and its limits."""
+
+    model: str
+    revision: str
+    backend: str
+    version: str
+    genres: list[str]
+    threshold_profiles: dict[str, dict[str, float]]
+    default_profile: str | None
+    max_tokens: int
+    limits: dict[str, int]
+    evaluation: dict[str, Any] | None
+    training: dict[str, Any] | None
+
+
+class HealthReply(BaseModel):
+    """A sign of life."""
+
+    status: Literal["ok"]
+    model: str
+    backend: str
+
+
+class ErrorReply(BaseModel):
+    """Why a request was refused."""
+
+    error: str
+
+
+def validated(**values: Any) -> PredictRequest:
+    """A request from a door that does not speak HTTP.
+
+    Raises:
+        RefusedError: 422, naming the value that is wrong.
+    """
+    try:
+        return PredictRequest(**values)
+    except ValidationError as error:
+        raise RefusedError(422, complaint(error.errors())) from None
+
+
+def complaint(errors: Any) -> str:
+    """The first of pydantic's errors in one line, without the value: it may be long, and it is the sender's own."""
+    place = [part for part in errors[0]["loc"] if part != "body"]
+    if errors[0]["type"] == "json_invalid":
+        return "the body is not JSON"
+    if place[:1] == ["threshold"]:  # of its three forms each has an error of its own
+        return "threshold: expected a number from 0 to 1, an object of such numbers by genre, or the name of a profile"
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}"[:100] for part in place).lstrip(".")
+    return f"{where}: {errors[0]['msg']}" if where else errors[0]["msg"]
+
+
+async def misaddressed(request: Request, error: Exception) -> Response:
+    """Reply to a call of a Gradio endpoint that does not exist, or that names other parameters than it has."""
+    if not request.url.path.startswith("/gradio_api/call/"):
+        raise error
+    if isinstance(error, KeyError):
+        return JSONResponse({"error": f"no endpoint {error}: see /gradio_api/openapi.json"}, 404)
+    return JSONResponse({"error": str(error).partition(" Please click")[0]}, 422)
+
+
+class Turnstile:
+    """Lets `concurrency` callers compute while `queue` more wait; others are refused at once."""
+
+    def __init__(self, concurrency: int, queue: int) -> None:
+        self.capacity = concurrency + queue
+        self._places = threading.BoundedSemaphore(self.capacity)
+        self._turns = threading.BoundedSemaphore(concurrency)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue.
+
+        Raises:
+            RefusedError: 503 if none is free.
+        """
+        if not self._places.acquire(blocking=False):
+            raise RefusedError(503, "too many requests are waiting: try again in a few seconds")
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def turn(self) -> threading.BoundedSemaphore:
+        """To be entered by a holder of a place when it computes; a long job takes one turn for each part of it."""
+        return self._turns
+
+
+def load_model(name: str = MODEL_ID, revision: str = MODEL_REVISION, backend: str = BACKEND) -> Model:
+    """The model in the backend asked for, computing with its share of the cores.
+
+    Raises:
+        ValueError: for an unknown backend, or one that is not installed.
+        OSError: if there is no such model.
+    """
+    threads = max(1, CPU_CORES // CONCURRENCY)
+    if backend == "torch":
+        import torch
+
+        from . import MovieGenreModel
+
+        torch.set_num_threads(threads)
+        return MovieGenreModel.from_pretrained(name, revision=revision).eval()
+    if backend == "onnx":
+        if importlib.util.find_spec("onnxruntime") is None:
+            raise ValueError("BACKEND=onnx needs onnxruntime: pip install onnxruntime")
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        try:
+            from .onnx_runtime import MovieGenreOnnx
+        except ModuleNotFoundError as error:
+            raise ValueError(f"BACKEND=onnx is not to be had here: {error}") from None
+        return MovieGenreOnnx.from_pretrained(name, revision=revision)
+    raise ValueError(f"BACKEND={backend!r} is not known; choose torch or onnx")
+
+
+def model_file(name: str, revision: str, file: str) -> str | None:
+    """Text of a file beside the weights, in the folder or in the Hub repository; None where there is none."""
+    if Path(name).is_dir():
+        path = Path(name) / file
+    else:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            path = Path(hf_hub_download(name, file, revision=revision))
+        except (OSError, ValueError):  # the client's errors: no such file, no network, no repository
+            return None
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+class Service:
+    """A model, the record of its training and figures, and the turnstile in front of it."""
+
+    def __init__(
+        self, model: Model | None = None, name: str = MODEL_ID, revision: str = MODEL_REVISION, backend: str = BACKEND
+    ) -> None:
+        # The default is the checkpoint beside this package, wherever the server was started.
+        where = str(ROOT / name) if name == "checkpoint" and not Path(name).exists() else name
+        self.model = load_model(where, revision, backend) if model is None else model
+        self.name, self.revision, self.backend = name, revision, backend
+        self.card = model_file(where, revision, "README.md")
+        self.evaluation, self.training = (
+            _json(model_file(where, revision, file)) for file in ("evaluation.json", "training.json")
+        )
+        self.turnstile = Turnstile(CONCURRENCY, QUEUE_SIZE)
+        self.model.predict_genres("The first answer loads the tokenizer: not while somebody waits.")
+
+    @property
+    def genres(self) -> list[str]:
+        """Genres that the model knows."""
+        return list(self.model.config.genres)
+
+    @property
+    def profiles(self) -> list[str]:
+        """Names of the threshold profiles, the default one first."""
+        names, default = sorted(self.model.config.threshold_profiles or {}), self.model.config.default_profile
+        return sorted(names, key=lambda name: name != default)
+
+    def thresholds(self, threshold: Any) -> np.ndarray:
+        """One threshold a genre, (genres,).
+
+        Raises:
+            RefusedError: 422 for a profile or genre that the model does not have.
+        """
+        config = self.model.config
+        try:
+            return resolve_thresholds(threshold, self.genres, config.threshold_profiles or {}, config.default_profile)
+        except (ValueError, TypeError) as error:
+            raise RefusedError(422, str(error)) from None
+
+    def check(self, request: PredictRequest) -> None:
+        """What only the model can tell about a request.
+
+        Raises:
+            RefusedError: 422, naming the value that is wrong.
+        """
+        self.thresholds(request.threshold)
+        try:
+            check_attribution(request.attribution, request.genre, self.genres)
+        except ValueError as error:
+            raise RefusedError(422, str(error)) from None
+        if request.attribution == "gradient":
+            if self.backend == "onnx":
+                raise RefusedError(422, "attribution='gradient' needs BACKEND=torch: ONNX computes no gradients")
+            if len(request.descriptions) > MAX_EXPLAINED:
+                raise RefusedError(422, f"attribution='gradient' takes at most {MAX_EXPLAINED} descriptions a request")
+        half = self.model.config.max_position_embeddings // 2
+        if request.stride is not None and request.stride > half:
+            raise RefusedError(
+                422, f"stride={request.stride} must be at most {half}, half of what the model reads at a time"
+            )
+        for index, text in enumerate(request.descriptions):
+            if not WORD.search(text):
+                raise RefusedError(422, f"descriptions[{index}] has no words: describe the film in a sentence or two")
+
+    def predict(self, request: PredictRequest) -> list[GenrePrediction]:
+        """Predictions of a request, in its order: the one function behind all doors.
+
+        Raises:
+            RefusedError: 422 for a request that cannot be answered, 503 when too many are waiting.
+        """
+        with self.turnstile.place():
+            return self.answer(request)
+
+    def answer(self, request: PredictRequest) -> list[GenrePrediction]:
+        """`predict` for who holds a place in the queue already."""
+        self.check(request)
+        with self.turnstile.turn():
+            try:
+                return self.model.predict_genres(request.descriptions, **request.model_dump(exclude={"descriptions"}))
+            except (ValueError, NotImplementedError) as error:  # what this model cannot do
+                raise RefusedError(422, str(error)) from None
+
+    def about(self) -> ModelReply:
+        """What is served, and its limits."""
+        config = self.model.config
+        profiles = {
+            name: dict(zip(self.genres, map(float, values), strict=True))
+            for name, values in (config.threshold_profiles or {}).items()
+        }
+        limits = {
+            "characters": MAX_CHARACTERS,
+            "descriptions": MAX_DESCRIPTIONS,
+            "explained": MAX_EXPLAINED,
+            "rows": MAX_ROWS,
+            "samples": MAX_SAMPLES,
+            "body_bytes": MAX_BODY_MB * 1_000_000,
+            "concurrency": CONCURRENCY,
+            "queue": QUEUE_SIZE,
+        }
+        return ModelReply(
+            model=self.name,
+            revision=self.revision,
+            backend=self.backend,
+            version=__version__,
+            genres=self.genres,
+            threshold_profiles=profiles,
+            default_profile=config.default_profile,
+            max_tokens=config.max_position_embeddings,
+            limits=limits,
+            evaluation=self.evaluation,
+            training=self.training and {name: self.training.get(name) for name in ("data", "parameters", "versions")},
+        )
+
+    def health(self) -> HealthReply:
+        """A sign of life."""
+        return HealthReply(status="ok", model=self.name, backend=self.backend)
+
+
+def _json(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else json.loads(text)
+
+
+def app_kwargs(service: Service) -> dict[str, Any]:
+    """REST in front of a service, and the body limit: for Gradio's `launch(app_kwargs=...)`.
+
+    The routes are described at /api/v1/openapi.json.
+    """
+    errors: dict[int | str, dict[str, Any]] = {
+        400: {"model": ErrorReply, "description": "The body cannot be read."},
+        413: {"model": ErrorReply, "description": f"The body is larger than {MAX_BODY_MB} MB."},
+        422: {"model": ErrorReply, "description": "A value is wrong; the message names it."},
+        503: {"model": ErrorReply, "description": "Too many requests are waiting."},
+    }
+    # Without the pages of documentation: they load their scripts from elsewhere.
+    rest = FastAPI(
+        title="Movie genres",
+        version=__version__,
+        description="Genres of films from their descriptions.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    # Own threads: waiting requests take none of those that serve the page. A few are spare, to refuse from.
+    threads = anyio.CapacityLimiter(service.turnstile.capacity + 4)
+
+    @rest.post("/api/v1/predict", responses=errors, response_model=PredictReply)
+    async def predict(request: PredictRequest) -> Any:
+        """Genres of descriptions."""
+        predictions = await anyio.to_thread.run_sync(service.predict, request, limiter=threads)
+        return {"predictions": [prediction.to_dict() for prediction in predictions]}
+
+    @rest.get("/api/v1/model")
+    async def model() -> ModelReply:
+        """What is served: genres, thresholds, limits, and figures from the model's own files."""
+        return service.about()
+
+    @rest.get("/healthz")
+    async def health() -> HealthReply:
+        """A sign of life."""
+        return service.health()
+
+    @rest.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"error": complaint(error.errors())}, 422)
+
+    @rest.exception_handler(HTTPException)
+    async def failed(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @rest.exception_handler(RefusedError)
+    async def refused(_: Request, error: RefusedError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, error.status, {"Retry-After": "5"} if error.status == 503 else None)
+
+    # As an application behind routes it keeps its own error handlers, and Gradio's app keeps every other path.
+    return {
+        "routes": [Route(path, rest) for path in ("/api/v1/{path:path}", "/healthz")],
+        "middleware": [Middleware(BodyLimit)],
+        "exception_handlers": {KeyError: misaddressed, TypeError: misaddressed},
+    }
+
+
+class BodyLimit:
+    """Middleware that refuses bodies beyond `MAX_BODY_MB` with 413, whether their length is declared or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, counting what it sends."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        allowed = MAX_BODY_MB * 1_000_000
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        received, started = 0, False
+        exceeded = declared.isdigit() and int(declared) > allowed
+
+        async def counted() -> Message:
+            nonlocal received, exceeded
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > allowed:
+                exceeded = True
+                return {"type": "http.disconnect"}  # whoever reads stops here
+            return message
+
+        async def guarded(message: Message) -> None:
+            nonlocal started
+            if not exceeded or started:
+                started = True
+                await send(message)
+
+        try:
+            if not exceeded:
+                await self.app(scope, counted, guarded)
+        except Exception:  # what the reader makes of the broken body does not matter
+            if not exceeded:
+                raise
+        if exceeded and not started:
+            # Whoever is still sending would see a broken connection instead of the reply: hear some of it out.
+            message: Message = {"more_body": True}
+            while message.get("more_body") and received <= DRAINED * allowed:
+                message = await receive()
+                received += len(message.get("body", b""))
+            reply = JSONResponse({"error": f"the body is larger than {MAX_BODY_MB} MB"}, 413)
+            await reply(scope, receive, send)

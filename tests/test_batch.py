@@ -1,0 +1,127 @@
+"""A file of films: checked, predicted, compared, and written so that no spreadsheet runs it."""
+
+import csv
+
+import pytest
+
+from modeling import batch
+from modeling.batch import formula_safe, predict_file
+from modeling.serving import RefusedError, Service, Turnstile
+
+from .conftest import tiny_model
+
+FILM = "A retired gunman rides into a border town where the sheriff owes him a horse."
+
+
+@pytest.fixture(scope="module")
+def service(tokenizer):
+    model = tiny_model()
+    model._tokenizer = tokenizer
+    return Service(model, name="tiny")
+
+
+@pytest.fixture
+def films(tmp_path):
+    def write(*rows, header=("movie_name", "genre", "description"), name="films.csv"):
+        path = tmp_path / name
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\rx", "\nx", "\0x", "  =1", "＝1", "＋1", "－1", "＠x", "\u3000=1"],
+)
+def test_cells_that_a_spreadsheet_would_run_are_disarmed(text):
+    assert formula_safe(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", ["Drama", "-5", "+1.5e3", "", "a=b", "3 - 2", -0.5, None, 7])
+def test_other_cells_are_left_alone(value):
+    assert formula_safe(value) == value
+
+
+def test_a_result_carries_the_files_own_columns_in_the_files_order(service, films):
+    path = films(
+        ("Short", "Western", "He rides.", "1950", "x"),
+        ("=Long()", "Crime, Drama", f"{FILM} {FILM}", "1951", "y"),
+        header=("movie_name", "genre", "description", "year", "confidence"),
+    )
+    done = []
+    result = predict_file(service, path, progress=lambda *step: done.append(step))
+    assert done == [(2, 2)]
+    with result.path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["movie_name"] for row in rows] == ["Short", "'=Long()"]
+    assert [row["year"] for row in rows] == ["1950", "1951"]
+    assert [row["input_confidence"] for row in rows] == ["x", "y"]
+    expected = service.model.predict_genres("He rides.")
+    assert rows[0]["genres"] == ", ".join(expected.genres)
+    assert float(rows[0]["confidence"]) == pytest.approx(expected.confidence, abs=1e-6)
+
+
+def test_problems_are_told_by_line_of_the_file(service, films):
+    result = predict_file(service, films(("A", "", FILM), ("B", "", ""), ("C", "", "___"), ("D", "", "x" * 20_001)))
+    assert len(result.films) == 1
+    assert result.problems == [
+        "films.csv:3: description is empty",
+        "films.csv:4: the description has no words",
+        "films.csv:5: the description has 20,001 characters, more than 20,000",
+    ]
+
+
+def test_genres_of_the_file_are_scored_and_surprises_come_first(service, films):
+    p = service.model.predict_genres(FILM).probabilities
+    order = sorted(p, key=p.__getitem__)
+    result = predict_file(
+        service,
+        films(("Right", order[-1], FILM), ("Wrong", order[0], FILM), ("Opera", "Opera", FILM), ("None", "", FILM)),
+    )
+    assert result.scored == 2
+    assert set(result.metrics["intervals"]) >= {"micro_f1", "subset_accuracy"}
+    first = result.disagreements[0]
+    assert (first["film"], first["line"]) == ("Wrong", 3)
+    assert first["least likely of these"].startswith(order[0])
+    assert first["likeliest other"].startswith(order[-1])
+
+
+def test_a_file_without_genres_has_no_scores(service, films):
+    result = predict_file(service, films((FILM,), header=("plot",)))
+    assert (result.scored, result.metrics, result.disagreements) == (0, None, [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([("1", "2")], {"header": ("a", "b")}, "films.csv has no description column; it has 'a, b'$"),
+        ([("A", "", "")], {}, "films.csv has no usable row"),
+        ([("A", "", FILM)], {"name": "films.parquet"}, "films.parquet is no .csv file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_without_the_servers_paths(service, films, rows, options, message):
+    with pytest.raises(RefusedError, match=message) as refused:
+        predict_file(service, films(*rows, **options))
+    assert refused.value.status == 422
+    assert "/" not in str(refused.value)
+
+
+def test_a_file_has_a_greatest_number_of_films(service, films):
+    with pytest.raises(RefusedError, match=r"films\.csv has 2,001 films, more than 2,000: send it in parts"):
+        predict_file(service, films(*[("A", "", FILM)] * 2001))
+
+
+def test_a_file_has_a_greatest_size(service, films, monkeypatch):
+    monkeypatch.setattr(batch, "MAX_BODY_MB", 0)
+    with pytest.raises(RefusedError, match=r"films\.csv is larger than") as refused:
+        predict_file(service, films(("A", "", FILM)))
+    assert refused.value.status == 413
+
+
+def test_a_file_needs_a_place_in_the_queue(service, films, monkeypatch):
+    monkeypatch.setattr(service, "turnstile", Turnstile(concurrency=1, queue=0))
+    with service.turnstile.place(), pytest.raises(RefusedError, match="too many requests") as refused:
+        predict_file(service, films(("A", "", FILM)))
+    assert refused.value.status == 503

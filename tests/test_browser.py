@@ -1,0 +1,235 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright."""
+
+import csv
+import shutil
+
+import pytest
+
+from .conftest import MOVIES
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+TEXT = "A retired hitman comes back for one last job when the mob kills his dog."
+BOX = "#description textarea, #description input"
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A fresh visitor; at the end nothing was asked of any other server, and no script failed."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    asked, failed = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: failed.append(str(error)))
+    page.goto(address)
+    yield page
+    context.close()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert failed == []
+
+
+def submit(page, text=TEXT):
+    page.fill(BOX, text)
+    page.press(BOX, "Enter")
+    page.wait_for_selector(".mg-chips")
+
+
+def bars(page):
+    """Genre -> whether it is chosen, as the chart shows them."""
+    rows = page.locator("#bars tbody tr").all()
+    return {row.locator("th").inner_text(): "on" in row.get_attribute("class") for row in rows}
+
+
+def upload(page, path):
+    page.get_by_role("tab", name="Batch").click()
+    page.set_input_files("#file input[type=file]", path)
+    page.wait_for_selector("#file .file-preview")
+    page.click("#read")
+
+
+def test_a_visitor_types_presses_enter_and_sees_genres_bars_and_words(page):
+    submit(page)
+    chips = page.locator(".mg-chips li").all_inner_texts()
+    assert chips == [genre for genre, chosen in bars(page).items() if chosen]
+    assert len(bars(page)) == 18
+    assert page.locator(".mg-verdict").inner_text()
+    assert "hitman" in page.locator("#words").inner_text()
+
+
+def test_the_frame_stands_where_it_stood_when_the_answer_arrives(page):
+    page.wait_for_selector("#bars tbody tr")
+    before = page.locator("#bars").bounding_box()
+    submit(page, "The sheriff draws.")
+    after = page.locator("#bars").bounding_box()
+    assert abs(after["height"] - before["height"]) < 2
+    assert abs(after["y"] - before["y"]) < 60
+
+
+def test_another_profile_chooses_other_genres_at_once(page):
+    submit(page)
+    before = sum(bars(page).values())
+    page.click("#options button")
+    page.click("#rule input")
+    page.get_by_role("option", name="the exact set").click()
+    page.wait_for_function(
+        "count => document.querySelectorAll('#bars tr.on').length !== count && document.querySelector('#bars tr.on')",
+        arg=before,
+    )
+    assert sum(bars(page).values()) < before
+
+
+def test_uncertainty_draws_error_bars(page):
+    submit(page)
+    assert page.locator("#bars .mg-spread").count() == 0
+    page.click("#options button")
+    page.check("#uncertain input")
+    page.wait_for_selector("#bars td .mg-spread")
+    assert page.locator("#bars td .mg-spread").count() == 18
+    assert "±" in page.locator("#bars").inner_text()
+
+
+def test_gradients_explain_one_genre(page):
+    submit(page)
+    page.click("#options button")
+    pooled = page.locator("#words").inner_html()
+    page.get_by_label("what speaks for one genre").check()
+    page.wait_for_function("before => document.querySelector('#words').innerHTML !== before", arg=pooled)
+    assert "hitman" in page.locator("#words").inner_text()
+
+
+def test_a_link_reopens_the_result(page, browser):
+    submit(page)
+    page.click("#options button")
+    page.check("#uncertain input")
+    page.wait_for_selector("#bars td .mg-spread")
+    page.wait_for_url("**uncertain=true**")
+    shown = page.locator("#bars").inner_text()
+    visitor = browser.new_page()
+    visitor.goto(page.url)
+    visitor.wait_for_selector("#bars td .mg-spread", timeout=60_000)
+    assert visitor.input_value(BOX) == TEXT
+    assert visitor.locator("#bars").inner_text() == shown
+    visitor.close()
+
+
+def test_a_long_text_gives_no_link_and_says_where_it_was_cut(page):
+    submit(page, f"{TEXT} " * 60)
+    assert "characters were read" in page.locator("#answer").inner_text()
+    page.wait_for_timeout(500)
+    assert "text=" not in page.url
+
+
+def test_no_words_get_a_sentence(page):
+    page.fill(BOX, "?!")
+    page.press(BOX, "Enter")
+    page.get_by_text("has no words").wait_for()
+
+
+def test_what_a_visitor_types_is_shown_as_text(page):
+    hostile = '<img src=x onerror="document.title=1"> <b>gunman</b> rides to town at dawn for revenge'
+    submit(page, hostile)
+    assert page.locator("#words img, #answer img, #bars img").count() == 0
+    assert page.title() == "Movie genres"
+
+
+def test_a_file_is_read_compared_downloaded_and_read_again(page, tmp_path):
+    films = tmp_path / "films.csv"
+    with MOVIES.open(encoding="utf-8", newline="") as source:
+        lines = list(csv.reader(source))[:30]
+    lines[3][0] = '=HYPERLINK("http://127.0.0.1/")'
+    lines[4][0] = "<img src=x onerror=alert(1)>"
+    with films.open("w", encoding="utf-8", newline="") as target:
+        csv.writer(target).writerows(lines)
+    upload(page, films)
+    page.wait_for_selector("#report .mg-figures")
+    assert "29 films read" in page.locator("#report").inner_text()
+    assert "micro F1" in page.locator("#report").inner_text()
+    assert page.locator("#preview img, #disagreements img").count() == 0
+    assert page.locator("#disagreements").is_visible()
+    with page.expect_download() as download:
+        page.click("#download")
+    with open(download.value.path(), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 29
+    assert rows[2]["movie_name"] == "'" + lines[3][0]
+    assert [row["description"] for row in rows] == [line[4] for line in lines[1:]]
+    assert all(0 <= float(row["p_Drama"]) <= 1 for row in rows)
+
+
+def test_a_broken_file_is_told_by_line(page, tmp_path):
+    films = tmp_path / "broken.csv"
+    films.write_text(
+        'movie_name,description\nOne,A sheriff rides to town.\nTwo,\nThree,"<b>A</b>",x\n', encoding="utf-8"
+    )
+    upload(page, films)
+    page.wait_for_selector("#report .mg-problems")
+    problems = page.locator("#report .mg-problems li").all_inner_texts()
+    assert sorted(problems) == [
+        "broken.csv:3: description is empty",
+        "broken.csv:4: 3 fields, expected 2 as in the header",
+    ]
+
+
+def test_a_file_without_descriptions_is_refused(page, tmp_path):
+    films = tmp_path / "odd.csv"
+    films.write_text("a,b\n1,2\n", encoding="utf-8")
+    upload(page, films)
+    page.get_by_text("odd.csv has no description column").wait_for()
+
+
+def test_the_model_tab_shows_the_checkpoints_own_figures(page):
+    page.get_by_role("tab", name="The model").click()
+    assert "micro F1" in page.locator("#quality").inner_text()
+    assert "parameters" in page.locator("#training").inner_text()
+
+
+def test_the_page_fits_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 800})
+    submit(page)
+    for tab in ("Classify", "Batch", "The model", "API"):
+        if not page.get_by_role("tab", name=tab, exact=True).is_visible():
+            continue
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+
+
+def test_the_page_is_dark_where_the_visitor_wants_it(browser, address):
+    page = browser.new_page(color_scheme="dark")
+    page.goto(address)
+    submit(page)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    ink = page.evaluate("getComputedStyle(document.querySelector('.mg-verdict')).color")
+    page.close()
+    assert brightness(background) < 60
+    assert brightness(ink) > 180
+
+
+def brightness(colour):
+    return sum(int(part.strip(" rgba()").split(".")[0]) for part in colour.split(",")[:3]) / 3
+
+
+def test_the_keyboard_suffices(page):
+    page.wait_for_selector(BOX)
+    page.focus(BOX)
+    page.keyboard.type("A retired hitman comes back to town for revenge.")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "submit"
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".mg-chips")
