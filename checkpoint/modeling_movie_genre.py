@@ -20,11 +20,21 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_movie_genre import MovieGenreConfig
-from .prediction_movie_genre import GenrePrediction, assemble, length_batches, resolve_thresholds, split_windows
+from .prediction_movie_genre import (
+    GenrePrediction,
+    assemble,
+    check_attribution,
+    check_texts,
+    read_windows,
+    resolve_thresholds,
+    split_windows,
+)
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 # A tokenizer is looked up once a model, whatever number of threads ask for it first.
 _TOKENIZER_LOCK = threading.Lock()
+# Points on the way from no words to the text, at which integrated gradients look.
+GRADIENT_STEPS = 16
 
 
 @dataclass
@@ -111,13 +121,18 @@ class MovieGenreEmbeddings(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, generator: torch.Generator | None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        generator: torch.Generator | None,
+        inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(batch, seq) -> (batch, seq, hidden_size)."""
+        """(batch, seq) -> (batch, seq, hidden_size); `inputs_embeds`, of that shape, replace the token embeddings."""
         # Positions count real tokens, so that padding on either side changes nothing.
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         position_ids = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (batch, seq)
-        x = self.word_embeddings(input_ids) + self.position_embeddings(position_ids)
+        x = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        x = x + self.position_embeddings(position_ids)
         return self.dropout(self.norm(x), generator)
 
 
@@ -322,7 +337,11 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         return output if return_dict is not False else output.to_tuple()
 
     def _encode(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, generator: torch.Generator | None = None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        generator: torch.Generator | None = None,
+        inputs_embeds: torch.Tensor | None = None,
     ) -> list[torch.Tensor]:
         """Hidden states of the embeddings and of each layer, (batch, seq, hidden_size) each."""
         limit = self.config.max_position_embeddings
@@ -331,7 +350,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
                 f"input of {input_ids.shape[1]} tokens is longer than max_position_embeddings={limit}: truncate it"
             )
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()  # (batch, 1, 1, seq)
-        hidden_states = [self.embeddings(input_ids, attention_mask, generator)]
+        hidden_states = [self.embeddings(input_ids, attention_mask, generator, inputs_embeds)]
         for layer in self.layers:
             hidden_states.append(layer(hidden_states[-1], mask, generator))
         hidden_states[-1] = self.final_norm(hidden_states[-1])
@@ -358,6 +377,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         threshold: float | Mapping[str, float] | str | None = None,
         mc_samples: int = 0,
         attribution: str | None = None,
+        genre: str | None = None,
         stride: int | None = None,
         batch_size: int = 32,
         seed: int | None = None,
@@ -372,7 +392,10 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             threshold: a number, a dict by genre, or the name of one of the model's threshold profiles; the model's
                 default profile if None.
             mc_samples: Monte-Carlo dropout masks (Gal and Ghahramani 2016); 0 for one pass without dropout.
-            attribution: "pooling" for the attention pooling's weight of each word; None for none.
+            attribution: "pooling" for the attention pooling's weight of each word; "gradient" for what each word adds
+                to one genre's logit (or takes from it, below zero), by integrated gradients (Sundararajan et al. 2017);
+                None for none.
+            genre: the one that "gradient" explains.
             stride: read texts beyond the limit in windows that overlap by this many tokens and average their
                 probabilities; None cuts them, and the result says where.
             batch_size: texts a forward pass; batches are formed by length.
@@ -393,6 +416,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
                 threshold=threshold,
                 mc_samples=mc_samples,
                 attribution=attribution,
+                genre=genre,
                 stride=stride,
                 batch_size=batch_size,
                 seed=seed,
@@ -401,16 +425,8 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             raise RuntimeError(
                 "the model is in training mode, where dropout would make its answers random: call model.eval() first"
             )
-        texts = list(texts)
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"texts[{index}] is a {type(text).__name__}, expected a string")
-        if mc_samples < 0:
-            raise ValueError(f"mc_samples={mc_samples} must be 0 (off) or the number of masks to draw")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
-        if attribution not in (None, "pooling"):
-            raise ValueError(f"attribution={attribution!r} is not known; choose 'pooling' or None")
+        texts = check_texts(texts, mc_samples, batch_size)
+        check_attribution(attribution, genre, self.config.genres)
         thresholds = resolve_thresholds(
             threshold, self.config.genres, self.config.threshold_profiles or {}, self.config.default_profile
         )
@@ -431,12 +447,9 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             stride,
         )
         seed = torch.Generator().seed() if seed is None else seed
-        samples = np.empty((max(mc_samples, 1), len(windows), len(self.config.genres)), dtype=np.float32)
-        weights: list[np.ndarray] = [np.empty(0)] * len(windows)
-        for batch in length_batches([len(window.ids) for window in windows], batch_size):
-            samples[:, batch], pooling = self._probabilities([windows[i].ids for i in batch], mc_samples, seed)
-            for i, row in zip(batch, pooling, strict=True):
-                weights[i] = row[: len(windows[i].ids)]
+        samples, weights = read_windows(windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size)
+        if genre is not None:
+            weights = [self._integrated_gradients(window.ids, self.config.genres.index(genre)) for window in windows]
         return assemble(
             texts,
             windows,
@@ -476,6 +489,25 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         input_ids = torch.tensor(ids, device=self.logit_scale.device).expand(mc_samples, -1)
         pooled, _ = self.pooling(self._encode(input_ids, None, generator)[-1], None)
         return self.classifier.dense(pooled[:, None], generator)
+
+    def _integrated_gradients(self, ids: list[int], genre: int) -> np.ndarray:
+        """What each token adds to a genre's logit, (seq,).
+
+        Integrated gradients (Sundararajan et al. 2017, equation 1) over the token embeddings, from a text of padding
+        between the special tokens. Gradients are asked for the embeddings alone: none is left on the parameters.
+        """
+        input_ids = torch.tensor(ids, device=self.logit_scale.device)
+        blank = torch.full_like(input_ids, self.config.pad_token_id)
+        blank[0], blank[-1] = input_ids[0], input_ids[-1]
+        with torch.inference_mode(False), torch.enable_grad():
+            embed = self.embeddings.word_embeddings
+            text, start = embed(input_ids).detach(), embed(blank).detach()  # (seq, hidden_size)
+            steps = (torch.arange(GRADIENT_STEPS, device=text.device) + 0.5) / GRADIENT_STEPS
+            path = (start + steps[:, None, None] * (text - start)).requires_grad_()  # (steps, seq, hidden_size)
+            hidden_states = self._encode(input_ids.expand(GRADIENT_STEPS, -1), None, inputs_embeds=path)
+            logits = self._calibrate(self.classifier(self.pooling(hidden_states[-1], None)[0]))
+            (gradient,) = torch.autograd.grad(logits[:, genre].sum(), path)
+        return ((text - start) * gradient.mean(dim=0)).sum(dim=-1).float().cpu().numpy()
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,8 @@ class GenrePrediction:
         probabilities: calibrated probability of every genre of the model.
         confidence: expected F1 of `genres` under `probabilities`, 0 to 1.
         uncertainty: by genre, when Monte-Carlo samples were drawn.
-        word_weights: (start, end, weight) in characters of the text, weights summing to one, when asked for.
+        word_weights: (start, end, weight) in characters of the text, when asked for; absolute weights sum to one, and
+            gradient attribution gives words that speak against the genre weights below zero.
         truncated_at: character from which on the text was not read, None if all of it was.
     """
 
@@ -109,6 +110,40 @@ def resolve_thresholds(
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"threshold={threshold!r} lies outside [0, 1]")
     return values
+
+
+def check_texts(texts: Sequence[str], mc_samples: int, batch_size: int) -> list[str]:
+    """The texts as a list.
+
+    Raises:
+        TypeError: if one is not a string.
+        ValueError: if an option lies outside its range.
+    """
+    texts = list(texts)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"texts[{index}] is a {type(text).__name__}, expected a string")
+    if mc_samples < 0:
+        raise ValueError(f"mc_samples={mc_samples} must be 0 (off) or the number of masks to draw")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
+    return texts
+
+
+def check_attribution(attribution: str | None, genre: str | None, genres: Sequence[str]) -> None:
+    """Whether `attribution` and `genre` fit each other and the model.
+
+    Raises:
+        ValueError: for an unknown attribution or genre, or one that needs the other.
+    """
+    if attribution not in (None, "pooling", "gradient"):
+        raise ValueError(f"attribution={attribution!r} is not known; choose 'pooling', 'gradient' or None")
+    if attribution == "gradient" and genre is None:
+        raise ValueError("attribution='gradient' explains one genre: name it with genre=")
+    if attribution != "gradient" and genre is not None:
+        raise ValueError(f"genre={genre!r} is for attribution='gradient' alone: leave it out or ask for that")
+    if genre is not None and genre not in genres:
+        raise ValueError(f"no genre {genre!r}; this model knows {', '.join(genres)}")
 
 
 def choose(probabilities: np.ndarray, thresholds: np.ndarray, min_genres: int) -> np.ndarray:
@@ -233,6 +268,30 @@ def length_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Indices in batches of nearly equal length, longest first (memory peaks at once, not at the end)."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def read_windows(
+    windows: Sequence[Window],
+    probabilities: Callable[[list[list[int]]], tuple[np.ndarray, np.ndarray]],
+    batch_size: int,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What a network says of windows, in batches of nearly equal length.
+
+    Args:
+        windows: of all texts, at least one.
+        probabilities: from the token ids of a batch to (samples, batch, genres) and pooling weights (batch, seq).
+        batch_size: windows a call.
+
+    Returns:
+        Probabilities (samples, windows, genres), and the pooling weights of each window's tokens.
+    """
+    samples: list[np.ndarray] = [np.empty(0)] * len(windows)
+    weights: list[np.ndarray] = [np.empty(0)] * len(windows)
+    for batch in length_batches([len(window.ids) for window in windows], batch_size):
+        values, pooling = probabilities([windows[i].ids for i in batch])
+        for row, i in enumerate(batch):
+            samples[i], weights[i] = values[:, row], pooling[row, : len(windows[i].ids)]
+    return np.stack(samples, axis=1), weights
 
 
 def word_weights(
