@@ -20,6 +20,9 @@ lint: .venv/dev  ## style and types
 
 proofs: .venv/dev  ## the long measurements; writes benchmarks/results
 	$(BIN)/python benchmarks/quality.py
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[pretrained,onnx,benchmarks]'
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/bulk.py
 
 clean:  ## what the other targets made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -89,7 +89,8 @@ def test_training_batches_hold_little_padding(films, tokenizer, tmp_path):
         batch["attention_mask"] for batch in build_trainer(model, tokenizer, parts, arguments).get_train_dataloader()
     ]
     assert sum(map(len, batches)) == 800
-    assert sum(mask.numel() for mask in batches) < 1.1 * sum(int(mask.sum()) for mask in batches)
+    # Batches are sorted within stretches of some hundred films, so that epochs differ.
+    assert sum(mask.numel() for mask in batches) < 1.15 * sum(int(mask.sum()) for mask in batches)
 
 
 @pytest.mark.parametrize(
