@@ -53,8 +53,8 @@ def measure(model: Path, folder: Path, rows: int) -> dict[str, float]:
     source = folder / "films.csv"
     write_films(source, rows)
     program = (
-        "import resource, sys; from modeling.cli import app; app(standalone_mode=False); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "from benchmarks.speed import peak_mb; from modeling.cli import app; "
+        "app(standalone_mode=False); print(peak_mb())"
     )
     flags = ["predict", "--backend", "onnx", "--model", model, "--input", source, "--output", folder / f"out-{rows}"]
     started = time.perf_counter()
@@ -62,8 +62,7 @@ def measure(model: Path, folder: Path, rows: int) -> dict[str, float]:
         [sys.executable, "-c", program, *map(str, flags)], cwd=ROOT, check=True, capture_output=True, text=True
     )
     seconds = time.perf_counter() - started
-    scale = 1 if sys.platform == "darwin" else 1024
-    peak = int(done.stdout.split()[-1]) * scale / 1e6
+    peak = float(done.stdout.split()[-1])
     return {"rows": rows, "seconds": seconds, "rows_a_second": rows / seconds, "peak_mb": peak}
 
 

@@ -90,7 +90,8 @@ def speed(results: dict[str, Any]) -> str:
     machine, share = results["machine"], bulk["share_of_peak"]
     lines = [
         f"**Speed**, on {machine['cores']} cores of {machine['processor']}, model `{results['model']['name']}`;",
-        f"{bulk['texts']:,} descriptions of {bulk['tokens_a_text']:.0f} tokens, contenders taking turns, medians and ranges.",
+        f"{bulk['texts']:,} descriptions of {bulk['tokens_a_text']:.0f} tokens, contenders taking turns; medians and",
+        "ranges.",
         "",
         "| | rows a second | ms for one, 1 thread, p50 / p99 | s to the first answer | peak memory, MB |",
         "|---|---|---|---|---|",
@@ -98,7 +99,7 @@ def speed(results: dict[str, Any]) -> str:
         "",
         f"Padding adds {bulk['padding_waste']:.1%} of the tokens. The machine's matrix products reach",
         f"{bulk['peak_gflops']['median']:,.0f} GFLOP/s; of that ours uses {share['ours']['median']:.0%} (PyTorch) and",
-        f"{share['ours_onnx']['median']:.0%} (ONNX). Training at the seed's sizes, the same weights to begin with, reads",
+        f"{share['ours_onnx']['median']:.0%} (ONNX). Training at the seed's sizes, from the same weights, reads",
         f"{training['ours']['median']:,.0f} rows a second, the notebook's loop {training['notebook']['median']:,.0f}.",
         "",
         "![Speed](benchmarks/results/speed.png)",
@@ -122,8 +123,9 @@ def bulk(results: dict[str, Any]) -> str:
     if cost := results["billion_rows"].get("ours_int8"):
         lines += [
             "",
-            f"At the rate of the model that ships (ONNX int8, {cost['rows_a_second_and_core']:,.0f} rows a second and core),",
-            f"a billion rows take {cost['core_hours']:,.0f} core hours: {cost['hours_on_1000_cores']:,.1f} hours on 1,000 cores.",
+            f"At the rate of the model that ships (ONNX int8, {cost['rows_a_second_and_core']:,.0f} rows a second and",
+            f"core), a billion rows take {cost['core_hours']:,.0f} core hours:",
+            f"{cost['hours_on_1000_cores']:,.1f} hours on 1,000 cores.",
         ]
     return "\n".join(lines)
 

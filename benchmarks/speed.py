@@ -12,7 +12,6 @@ import csv
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -107,16 +106,18 @@ class Contenders:
         self.model, self.folder = model, folder
         self.minilm_folder, self.minilm_graph = folder / "minilm", folder / "minilm.int8.onnx"
 
-    def prepare(self) -> None:
-        """Export and fit what is loaded later."""
+    def prepare(self, names: Sequence[str]) -> None:
+        """Export and fit what these load later."""
         from modeling import MovieGenreModel
         from modeling.export import export
 
         network = MovieGenreModel.from_pretrained(self.model)
         export(network, self.folder / "ours_onnx")
         export(network, self.folder / "ours_int8", int8=True)
-        self._prepare_minilm()
-        self._prepare_fasttext()
+        if any(name.startswith("minilm") for name in names):
+            self._prepare_minilm()
+        if "fasttext" in names:
+            self._prepare_fasttext()
 
     def _prepare_minilm(self) -> None:
         """MiniLM with a layer of 18 logits, and its int8 graph by the usual tools."""
@@ -377,8 +378,18 @@ def in_process(contenders: Contenders, name: str, rows: int) -> dict[str, float]
     seconds = time.perf_counter() - started
     if rows:
         ask(varied(texts, rows))
-    scale = 1 if sys.platform == "darwin" else 1024
-    return {"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6}
+    return {"seconds": seconds, "peak_mb": peak_mb()}
+
+
+def peak_mb() -> float:
+    """Most memory that this process has held so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the parent held before it started this program
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def measure_cold(contenders: Contenders, names: Sequence[str], rows: int, repetitions: int) -> dict[str, Any]:
@@ -518,7 +529,7 @@ def main() -> None:
     rows = options.rows or 10_000
     with tempfile.TemporaryDirectory() as name:
         contenders = Contenders(options.model, Path(name))
-        contenders.prepare()
+        contenders.prepare(options.contenders)
         steps = {
             "bulk": lambda: measure_bulk(contenders, options.contenders, rows, options.repetitions),
             "one": lambda: measure_one(contenders, options.contenders, options.requests),
