@@ -431,8 +431,9 @@ def measure_training(folder: Path, films: int, epochs: int, repetitions: int) ->
     from modeling.training import Films, build_trainer
 
     set_threads(os.cpu_count() or 1)
-    texts, genres = (part[:films] for part in read_films())
+    texts, genres = read_films()
     names = sorted({genre for row in genres for genre in row})
+    texts, genres = texts[:films], genres[:films]
     parts = Films({"train": Dataset.from_dict({"description": texts, "genre": genres})}, names, {})
     labels = torch.tensor(parts.truth("train"))
     flags = [f"--{name}={value}" for name, value in {
