@@ -19,7 +19,11 @@ lint: .venv/dev  ## style and types
 	$(BIN)/mypy
 
 proofs: .venv/dev  ## the long measurements; writes benchmarks/results
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[pretrained,onnx,benchmarks]'
 	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/behaviour.py
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/bulk.py
 	$(BIN)/python benchmarks/space.py
 	$(BIN)/python benchmarks/attribution.py
 	$(BIN)/python benchmarks/fuzz.py

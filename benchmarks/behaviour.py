@@ -9,7 +9,6 @@ films under changes that should not matter. Every share comes with the number of
 import argparse
 import csv
 import json
-import random
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -51,6 +50,7 @@ class Model:
         self.genres = self.network.config.genres
 
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, list[frozenset[str]]]:
+        """(texts, genres) and one set a text."""
         found = self.network.predict_genres(list(texts))
         return np.array([[one.probabilities[g] for g in self.genres] for one in found]), [
             frozenset(one.genres) for one in found
@@ -62,19 +62,19 @@ def changed(before: Sequence[frozenset[str]], after: Sequence[frozenset[str]]) -
     return {"changed": float(np.mean([a != b for a, b in zip(before, after, strict=True)])), "cases": len(before)}
 
 
-def typo(text: str, draw: random.Random) -> str:
+def typo(text: str, draw: np.random.Generator) -> str:
     """Two neighbouring letters inside one word change places."""
     places = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 3].isalpha() and text[i] != text[i + 1]]
-    i = draw.choice(places)
+    i = int(draw.choice(places))
     return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
 
 
-def noise(text: str, draw: random.Random, share: float = 0.05) -> str:
+def noise(text: str, draw: np.random.Generator, share: float = 0.05) -> str:
     """A share of the letters replaced by others, left out or doubled."""
     letters = []
     for letter in text:
         if letter.isalpha() and draw.random() < share:
-            letter = draw.choice(("", letter * 2, draw.choice("abcdefghijklmnopqrstuvwxyz")))
+            letter = draw.choice(["", letter * 2, draw.choice(list("abcdefghijklmnopqrstuvwxyz"))])
         letters.append(letter)
     return "".join(letters)
 
@@ -95,7 +95,7 @@ def plain(model: Model) -> dict[str, Any]:
 
 def names(model: Model, draws: int = 5) -> dict[str, Any]:
     """Does another name change the genres?"""
-    people, draw = rows("names"), random.Random(0)
+    people, draw = rows("names"), np.random.default_rng(0)
     first = [p["name"] for p in people if p["kind"] == "male"]
     last = [p["name"] for p in people if p["kind"] == "surname"]
     fills = [
@@ -128,9 +128,11 @@ def gender(model: Model) -> dict[str, Any]:
 
 def added(model: Model, texts: Sequence[str], bases: int = 5) -> dict[str, Any]:
     """Does a sentence that speaks for a genre raise its probability?"""
-    draw, cases = random.Random(0), []
+    draw, cases = np.random.default_rng(0), []
     for case in rows("added"):
-        cases += [(case["genre"], text, f"{text} {case['sentence']}") for text in draw.sample(list(texts), bases)]
+        cases += [
+            (case["genre"], text, f"{text} {case['sentence']}") for text in draw.choice(texts, bases, replace=False)
+        ]
     before, after = model([case[1] for case in cases])[0], model([case[2] for case in cases])[0]
     places = [model.genres.index(case[0]) for case in cases]
     return {
@@ -172,11 +174,14 @@ def measure(model: Model) -> dict[str, Any]:
     def macro(sets: Sequence[frozenset[str]]) -> float:
         return macro_f1(truth, np.array([[g in chosen for g in model.genres] for chosen in sets], dtype=float))
 
-    draw = random.Random(0)
+    draw = np.random.default_rng(0)
     return {
         "plain": plain(model),
         "typo": changed(clean_both, model([typo(text, draw) for text in both])[1]),
-        "noise": {"macro_f1_cost": macro(clean) - macro(model([noise(t, draw) for t in texts])[1]), "cases": len(texts)},
+        "noise": {
+            "macro_f1_cost": macro(clean) - macro(model([noise(t, draw) for t in texts])[1]),
+            "cases": len(texts),
+        },
         "names": names(model),
         "gender": gender(model),
         "form": {name: changed(clean_both, model([form(t) for t in both])[1]) for name, form in FORMS.items()},

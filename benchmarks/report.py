@@ -75,10 +75,71 @@ def own_films(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def speed(results: dict[str, Any]) -> str:
+    """Rates and waiting times beside the alternatives."""
+    from speed import NAMES
+
+    bulk, one, cold = results["bulk"], results["one"]["1 threads"]["milliseconds"], results["cold"]
+    rows = []
+    for name, rate in bulk["rows_a_second"].items():
+        start, memory = cold["seconds"].get(name), cold["peak_mb"].get(name)
+        cells = [f"{rate['median']:,.0f} ({rate['least']:,.0f}–{rate['most']:,.0f})"]
+        cells += [f"{one[name]['p50']:.1f} / {one[name]['p99']:.1f}" if name in one else ""]
+        cells += [f"{start['median']:.1f}" if start else "", f"{memory:,.0f}" if memory else ""]
+        rows.append(f"| {NAMES[name]} | {' | '.join(cells)} |")
+    training = results["training"]["rows_a_second"]
+    machine, share = results["machine"], bulk["share_of_peak"]
+    lines = [
+        f"**Speed**, on {machine['cores']} cores of {machine['processor']}, model `{results['model']['name']}`;",
+        f"{bulk['texts']:,} descriptions of {bulk['tokens_a_text']:.0f} tokens, contenders taking turns; medians and",
+        "ranges.",
+        "",
+        "| | rows a second | ms for one, 1 thread, p50 / p99 | s to the first answer | peak memory, MB |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        f"Padding adds {bulk['padding_waste']:.1%} of the tokens. The machine's matrix products reach",
+        f"{bulk['peak_gflops']['median']:,.0f} GFLOP/s; of that ours uses {share['ours']['median']:.0%} (PyTorch) and",
+        f"{share['ours_onnx']['median']:.0%} (ONNX). Training at the seed's sizes, from the same weights, reads",
+        f"{training['ours']['median']:,.0f} rows a second, the notebook's loop {training['notebook']['median']:,.0f}.",
+        "",
+        "![Speed](benchmarks/results/speed.png)",
+    ]
+    return "\n".join(lines)
+
+
+def bulk(results: dict[str, Any]) -> str:
+    """Files of any size."""
+    rows = [
+        f"| {run['rows']:,.0f} | {run['seconds']:,.0f} | {run['rows_a_second']:,.0f} | {run['peak_mb']:,.0f} |"
+        for run in results["runs"]
+    ]
+    lines = [
+        "**Bulk**, with a tiny network, so that reading and writing are what is measured:",
+        "",
+        "| rows | seconds | rows a second | peak memory, MB |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+    if cost := results["billion_rows"].get("ours_int8"):
+        lines += [
+            "",
+            f"At the rate of the model that ships (ONNX int8, {cost['rows_a_second_and_core']:,.0f} rows a second and",
+            f"core), a billion rows take {cost['core_hours']:,.0f} core hours:",
+            f"{cost['hours_on_1000_cores']:,.1f} hours on 1,000 cores.",
+        ]
+    return "\n".join(lines)
+
+
 def render() -> str:
     """The section, as far as its files exist."""
     parts = []
-    for name, write in (("quality.json", quality), ("own_films.json", own_films)):
+    for name, write in (
+        ("quality.json", quality),
+        ("own_films.json", own_films),
+        ("speed.json", speed),
+        ("bulk.json", bulk),
+    ):
         path = RESULTS / name
         if path.exists():
             parts.append(write(json.loads(path.read_text(encoding="utf-8"))))

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -162,6 +162,24 @@ def resolve_thresholds(
     return values
 
 
+def check_texts(texts: Sequence[str], mc_samples: int, batch_size: int) -> list[str]:
+    """The texts as a list.
+
+    Raises:
+        TypeError: if one is not a string.
+        ValueError: if an option lies outside its range.
+    """
+    texts = list(texts)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"texts[{index}] is a {type(text).__name__}, expected a string")
+    if mc_samples < 0:
+        raise ValueError(f"mc_samples={mc_samples} must be 0 (off) or the number of masks to draw")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
+    return texts
+
+
 def check_attribution(attribution: str | None, genre: str | None, genres: Sequence[str]) -> None:
     """Whether `attribution` and `genre` fit each other and the model.
 
@@ -300,6 +318,30 @@ def length_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Indices in batches of nearly equal length, longest first (memory peaks at once, not at the end)."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def read_windows(
+    windows: Sequence[Window],
+    probabilities: Callable[[list[list[int]]], tuple[np.ndarray, np.ndarray]],
+    batch_size: int,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What a network says of windows, in batches of nearly equal length.
+
+    Args:
+        windows: of all texts, at least one.
+        probabilities: from the token ids of a batch to (samples, batch, genres) and pooling weights (batch, seq).
+        batch_size: windows a call.
+
+    Returns:
+        Probabilities (samples, windows, genres), and the pooling weights of each window's tokens.
+    """
+    samples: list[np.ndarray] = [np.empty(0)] * len(windows)
+    weights: list[np.ndarray] = [np.empty(0)] * len(windows)
+    for batch in length_batches([len(window.ids) for window in windows], batch_size):
+        values, pooling = probabilities([windows[i].ids for i in batch])
+        for row, i in enumerate(batch):
+            samples[i], weights[i] = values[:, row], pooling[row, : len(windows[i].ids)]
+    return np.stack(samples, axis=1), weights
 
 
 def word_weights(

@@ -1,4 +1,4 @@
-"""movie-genre: predict, evaluate, tune and publish from the command line."""
+"""movie-genre: predict, evaluate, tune, export and publish from the command line."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answe
 
     from . import MovieGenreModel
     from .hub import Publication
+    from .onnx_runtime import MovieGenreOnnx
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -158,6 +159,24 @@ def _load(model: str, revision: str | None) -> "MovieGenreModel":
         raise ValueError(f"{model!r} cannot be loaded: {error.__cause__ or error}") from None
 
 
+def _load_backend(backend: str, model: str, revision: str | None) -> "MovieGenreModel | MovieGenreOnnx":
+    """The model on PyTorch or ONNX Runtime, with this process' share of the cores."""
+    # accelerate launch leaves one thread to a process, whatever the number of cores.
+    threads = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if backend == "onnx":
+        try:
+            from .onnx_runtime import MovieGenreOnnx
+        except ImportError as error:
+            raise ValueError(f"{error.name} is not installed: pip install 'movie-genre-model[onnx]'") from None
+        return MovieGenreOnnx.from_pretrained(model, revision=revision, threads=threads)
+    if backend != "torch":
+        raise ValueError(f"--backend {backend!r} is not known; choose torch or onnx")
+    import torch
+
+    torch.set_num_threads(threads)
+    return _load(model, revision)
+
+
 def _threshold(text: str | None) -> float | str | None:
     """A number, where the text is one; else the name of a profile."""
     return float(text) if text is not None and text.replace(".", "", 1).isdigit() else text
@@ -176,18 +195,64 @@ def predict(
     mc_samples: Annotated[int, typer.Option(help="Monte-Carlo dropout masks, for uncertainty; 0 for none.", min=0)] = 0,
     words: Annotated[bool, typer.Option("--words", help="Add the weight of each word.")] = False,
     seed: Annotated[int | None, typer.Option(help="Makes Monte-Carlo results repeatable.")] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Read long texts in windows that share so many tokens, instead of cutting them.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="torch, or onnx for what `export` wrote.", envvar="BACKEND")] = "torch",
+    source: Annotated[
+        str | None, typer.Option("--input", help="A .csv, .parquet or .jsonl file, or a data set on the Hub.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="With --input: a folder for Parquet shards, or a .parquet, .csv or .jsonl file.")
+    ] = None,
+    text_column: TextColumnOption = None,
+    shard_rows: Annotated[int, typer.Option(help="Rows of a shard; a killed run repeats one at most.", min=1)] = 5000,
+    skip_bad_rows: SkipOption = False,
 ) -> None:
-    """Genres of descriptions, one JSON object a line.
+    """Genres of descriptions, one JSON object a line; or of every row of a file, of any size.
 
     Example: `movie-genre predict "A retired hitman comes back for one last job."`
+
+    Example: `movie-genre predict --input films.csv --output genres` and again after a kill; behind `accelerate launch
+    -m modeling.cli` or `torchrun -m modeling.cli` the shards are split over the processes.
     """
+    attribution = "pooling" if words else None
+    options: dict[str, Any] = {"threshold": _threshold(threshold), "mc_samples": mc_samples, "seed": seed}
+    options |= {"stride": stride, "attribution": attribution}
+    if (source is None) != (output is None) or (source and (texts or words)):
+        raise ValueError("--input and --output go together, without texts and --words")
+    if source is not None and output is not None:
+        from .bulk import predict_file
+
+        loaded = _load_backend(backend, model, revision)
+        weights = _weights_hash(model, backend)
+        about = {"model": model, "revision": revision, "weights": weights, "backend": backend, **options}
+        rank, world_size = (int(os.environ.get(*pair)) for pair in (("RANK", "0"), ("WORLD_SIZE", "1")))
+        rows = predict_file(
+            source,
+            output,
+            lambda texts: loaded.predict_genres(texts, **options),
+            about=about,
+            text_column=text_column,
+            skip_bad_rows=skip_bad_rows,
+            shard_rows=shard_rows,
+            rank=rank,
+            world_size=world_size,
+        )
+        part = f" (process {rank + 1} of {world_size})" if world_size > 1 else ""
+        print(f"genres of {rows:,} rows in {output}{part}")
+        return
     texts = texts or [line.strip() for line in sys.stdin if line.strip()]
-    rule = _threshold(threshold)
-    predictions = _load(model, revision).predict_genres(
-        texts, threshold=rule, mc_samples=mc_samples, attribution="pooling" if words else None, seed=seed
-    )
-    for prediction in predictions:
+    for prediction in _load_backend(backend, model, revision).predict_genres(texts, **options):
         print(json.dumps(prediction.to_dict(), ensure_ascii=False))
+
+
+def _weights_hash(model: str, backend: str) -> str | None:
+    """What tells the weights of a folder from others'."""
+    from .data import file_hash
+
+    names = ("model.onnx", "onnx/model.onnx") if backend == "onnx" else ("model.safetensors",)
+    return next((file_hash(path) for name in names if (path := Path(model) / name).exists()), None)
 
 
 @app.command()
@@ -408,6 +473,28 @@ def publish_space(
     _report(hub.publish_space(repo, model, model_revision=model_revision, private=private, dry_run=dry_run))
 
 
+@app.command()
+def export(
+    output: Annotated[Path, typer.Option(help="Folder for the ONNX model.")],
+    model: ModelOption = DEFAULT_MODEL,
+    revision: RevisionOption = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="A quarter of the size and faster, a little less exact.")
+    ] = False,
+) -> None:
+    """Write a model for ONNX Runtime, which answers without torch: see `MovieGenreOnnx`.
+
+    Example: `movie-genre export --output onnx --int8`
+    """
+    try:
+        from .export import export as write
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed: pip install 'movie-genre-model[onnx]'") from None
+    write(_load(model, revision), output, int8=int8)
+    size = (output / "model.onnx").stat().st_size
+    print(f"{'int8' if int8 else 'float32'} ONNX model in {output}, {size / 1e6:.0f} MB")
+
+
 def _write_disagreements(path: Path, films: Films, chosen: "np.ndarray", genres: list[str], limit: int = 100) -> None:
     """The films where the file's genres are least probable under the model, worst first."""
     import numpy as np
@@ -478,7 +565,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
-    except (ValueError, TypeError) as error:  # DataError too
+    except (ValueError, TypeError, OSError) as error:  # DataError too
         print(f"movie-genre: {error}", file=sys.stderr)
         sys.exit(2)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_dataset
 
 SPLITS = ("train", "validation", "test")
@@ -85,7 +86,6 @@ def read_films(
     genre_map: Mapping[str, str] | None = None,
     genres: Sequence[str] | None = None,
     skip_bad_rows: bool = False,
-    require_genre: bool = True,
 ) -> tuple[Dataset, list[str]]:
     """Read and check films.
 
@@ -95,7 +95,6 @@ def read_films(
         genre_map: other spellings of genres, beside those of `GENRE_MAP`.
         genres: the genres a row may have; any if None.
         skip_bad_rows: leave bad rows out instead of raising.
-        require_genre: whether each row must have a genre.
 
     Returns:
         The films, with `movie_name` (str), `genre` (list of str), `description` (str), `split` (str, may be empty),
@@ -111,7 +110,7 @@ def read_films(
     rows: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     for record in _records(source, problems):
-        names = names or _find_columns(record, columns, source, require_genre)
+        names = names or _find_columns(record, columns, source, True)
         row = {name: value for name, value in record.values.items() if name not in names.values()}
         row |= {
             "movie_name": str(record.values.get(names.get("movie_name", ""), "") or ""),
@@ -120,8 +119,8 @@ def read_films(
             "place": record.place,
         }
         try:
-            row["genre"] = parse_genres(record.values.get(names["genre"]), aliases) if "genre" in names else []
-            _check_row(row, known, require_genre)
+            row["genre"] = parse_genres(record.values.get(names["genre"]), aliases)
+            _check_row(row, known, True)
         except DataError as error:
             problems.add(record.place, str(error))
             continue
@@ -134,6 +133,26 @@ def read_films(
         return Dataset.from_list(rows), problems.found
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(f"{source}: a column holds values of different types: {_short(str(error), 200)}") from None
+
+
+def stream_rows(
+    source: str | Path, problems: Problems, *, text_column: str | None = None
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Rows as they stand, each with its description, one at a time; bad ones are noted in `problems` and left out.
+
+    Raises:
+        DataError: if the source cannot be read, or has no column of descriptions.
+    """
+    name = ""
+    for record in _records(str(source), problems):
+        name = name or _find_columns(record, Columns(description=text_column), str(source), False)["description"]
+        description = record.values.get(name)
+        try:
+            _check_row({"description": description, "genre": []}, None, False)
+        except DataError as error:
+            problems.add(record.place, str(error))
+            continue
+        yield record.values, str(description)
 
 
 def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str]:
@@ -392,11 +411,11 @@ def _hub_records(source: str) -> Iterator[Record]:
 
 def _parquet_records(source: str) -> Iterator[Record]:
     try:
-        table = Dataset.from_parquet(source, keep_in_memory=True)
-    except Exception as error:  # pyarrow and datasets raise a dozen kinds
+        batches = pq.ParquetFile(source).iter_batches(batch_size=1024)  # a row group at a time
+        for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
+            yield Record(f"{source}:row {number}", row)
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source} is no Parquet file that can be read: {_short(str(error), 200)}") from error
-    for number, row in enumerate(table):
-        yield Record(f"{source}:row {number}", row)
 
 
 def _json_records(path: Path, problems: Problems) -> Iterator[Record]:

@@ -24,7 +24,8 @@ from .prediction_movie_genre import (
     GenrePrediction,
     assemble,
     check_attribution,
-    length_batches,
+    check_texts,
+    read_windows,
     resolve_thresholds,
     split_windows,
 )
@@ -500,14 +501,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             raise RuntimeError(
                 "the model is in training mode, where dropout would make its answers random: call model.eval() first"
             )
-        texts = list(texts)
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"texts[{index}] is a {type(text).__name__}, expected a string")
-        if mc_samples < 0:
-            raise ValueError(f"mc_samples={mc_samples} must be 0 (off) or the number of masks to draw")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        texts = check_texts(texts, mc_samples, batch_size)
         check_attribution(attribution, genre, self.config.genres)
         thresholds = resolve_thresholds(
             threshold, self.config.genres, self.config.threshold_profiles or {}, self.config.default_profile
@@ -529,12 +523,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             stride,
         )
         seed = torch.Generator().seed() if seed is None else seed
-        samples = np.empty((max(mc_samples, 1), len(windows), len(self.config.genres)), dtype=np.float32)
-        weights: list[np.ndarray] = [np.empty(0)] * len(windows)
-        for batch in length_batches([len(window.ids) for window in windows], batch_size):
-            samples[:, batch], pooling = self._probabilities([windows[i].ids for i in batch], mc_samples, seed)
-            for i, row in zip(batch, pooling, strict=True):
-                weights[i] = row[: len(windows[i].ids)]
+        samples, weights = read_windows(windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size)
         if genre is not None:
             weights = [self._integrated_gradients(window.ids, self.config.genres.index(genre)) for window in windows]
         return assemble(

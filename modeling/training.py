@@ -136,7 +136,9 @@ class Loss:
             p = logits.sigmoid()
             right = labels * p + (1 - labels) * (1 - p)  # probability of the right answer, expected under soft labels
             loss = loss * (1 - right) ** self.gamma
-        return loss.mean()
+        # The Trainer counts labels over accumulated batches and all processes, and scales up for the latter: a plain
+        # mean would grow with either.
+        return loss.mean() if num_items_in_batch is None else loss.sum() / num_items_in_batch
 
 
 class Measure:

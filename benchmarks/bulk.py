@@ -1,0 +1,135 @@
+"""Bulk prediction from a thousand rows to a million: time, rate and peak memory; writes results/bulk.json and .png.
+
+    python benchmarks/bulk.py [--rows 1000 10000 100000 1000000]
+
+The plumbing is what is measured, so the network is tiny: reading, tokenizing, batching, writing. What a billion rows
+take is worked out from the rate of the model that ships, which speed.py has measured.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def write_model(folder: Path) -> None:
+    """A network of one small layer, with the shipped model's tokenizer and genres."""
+    from modeling import MovieGenreConfig, MovieGenreModel
+    from modeling.export import export
+
+    shipped = MovieGenreModel.from_pretrained(ROOT / "checkpoint")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = MovieGenreConfig(**sizes, vocab_size=shipped.config.vocab_size, id2label=shipped.config.id2label)
+    tiny = MovieGenreModel(config).eval()
+    tiny._tokenizer = shipped.tokenizer
+    export(tiny, folder)
+
+
+def write_films(path: Path, rows: int) -> None:
+    """The project's own films over and over."""
+    from benchmarks.speed import read_films
+
+    texts, _ = read_films()
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["movie_name", "description"])
+        writer.writerows([f"Film {i}", texts[i % len(texts)]] for i in range(rows))
+
+
+def measure(model: Path, folder: Path, rows: int) -> dict[str, float]:
+    """One run of the command, in a process of its own that reports its peak memory."""
+    source = folder / "films.csv"
+    write_films(source, rows)
+    program = (
+        "from benchmarks.speed import peak_mb; from modeling.cli import app; "
+        "app(standalone_mode=False); print(peak_mb())"
+    )
+    flags = ["predict", "--backend", "onnx", "--model", model, "--input", source, "--output", folder / f"out-{rows}"]
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, flags)], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - started
+    peak = float(done.stdout.split()[-1])
+    return {"rows": rows, "seconds": seconds, "rows_a_second": rows / seconds, "peak_mb": peak}
+
+
+def billion() -> dict[str, Any]:
+    """What 10^9 rows take of the model that ships, from the rates that speed.py measured."""
+    path = RESULTS / "speed.json"
+    bulk = json.loads(path.read_text(encoding="utf-8")).get("bulk", {}) if path.exists() else {}
+    rates = {n: rate["median"] / bulk["threads"] for n, rate in bulk.get("rows_a_second", {}).items() if "ours" in n}
+    return {
+        name: {
+            "rows_a_second_and_core": rate,
+            "core_hours": 1e9 / rate / 3600,
+            "hours_on_1000_cores": 1e6 / rate / 3600,
+        }
+        for name, rate in rates.items()
+    }
+
+
+def plot(runs: list[dict[str, float]], path: Path) -> None:
+    """Time and memory by rows."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for axis, name, title in zip(axes, ("seconds", "peak_mb"), ("seconds", "peak memory, MB"), strict=True):
+        axis.plot([run["rows"] for run in runs], [run[name] for run in runs], marker="o")
+        axis.set(xscale="log", yscale="log" if name == "seconds" else "linear", xlabel="rows", title=title)
+        axis.set_ylim(bottom=0 if name == "peak_mb" else None)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--output", type=Path, default=RESULTS / "bulk.json")
+    options = parser.parse_args()
+    from benchmarks.speed import processor
+    from modeling.training import versions
+
+    runs = []
+    with tempfile.TemporaryDirectory() as name:
+        write_model(Path(name) / "model")
+        for rows in options.rows:
+            runs.append(measure(Path(name) / "model", Path(name), rows))
+            print(
+                "{rows:>9,.0f} rows: {seconds:.1f} s, {rows_a_second:,.0f} rows/s, {peak_mb:,.0f} MB".format(**runs[-1])
+            )
+    result: dict[str, Any] = {
+        "command": "python benchmarks/bulk.py",
+        "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": os.getloadavg()[0]},
+        "versions": versions(),
+        "runs": runs,
+        "billion_rows": billion(),
+    }
+    if len(runs) > 1:
+        # 1 is linear; below it, the start weighs on the small runs.
+        logs = np.log([[run["rows"], run["seconds"]] for run in runs])
+        result["exponent"] = float(np.polyfit(*logs.T, 1)[0])
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    plot(runs, options.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

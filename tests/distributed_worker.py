@@ -1,0 +1,90 @@
+"""Run by test_distributed.py in each process: trains a few steps, evaluates, and writes what it saw.
+
+torchrun --nproc_per_node N tests/distributed_worker.py FOLDER
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import set_seed
+
+from modeling import MovieGenreModel
+from modeling.arguments import MovieGenreTrainingArguments
+from modeling.training import Collator, Films, build_trainer
+from tests.conftest import GENRES, tiny_config
+
+ROWS = (1, 203, 1001)
+GLOBAL_BATCH = 8
+
+
+class Words:
+    """As much of a tokenizer as training asks for: word i of a text is token i."""
+
+    pad_token_id = 0
+
+    def __call__(self, texts, max_length, **_):
+        return {"input_ids": [[int(word) for word in text.split()][:max_length] for text in texts]}
+
+    def save_pretrained(self, folder):
+        """Nothing to save."""
+
+
+def films(rows, seed):
+    """Random films of random lengths."""
+    generator = np.random.default_rng(seed)
+    texts = [" ".join(map(str, generator.integers(5, 1500, generator.integers(4, 60)))) for _ in range(rows)]
+    genres = [[genre for genre in GENRES if generator.random() < 0.4] or ["Drama"] for _ in range(rows)]
+    return Dataset.from_dict({"description": texts, "genre": genres})
+
+
+def main():
+    """Train twelve steps on the same batches whatever the number of processes, then evaluate."""
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    set_seed(0)
+    dropouts = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"), 0.0)
+    model = MovieGenreModel(tiny_config(**dropouts, dropout_samples=1, initializer_range=0.3))
+    arguments = MovieGenreTrainingArguments(
+        output_dir=str(folder / "out"),
+        use_cpu=True,
+        max_steps=12,
+        logging_strategy="steps",
+        logging_steps=1,
+        eval_strategy="no",
+        save_strategy="no",
+        load_best_model_at_end=False,
+        train_sampling_strategy="sequential",
+        token_dropout=0.0,
+        teacher="none",
+        early_stopping_patience=0,
+        disable_tqdm=True,
+    )
+    arguments.per_device_train_batch_size = GLOBAL_BATCH // arguments.world_size
+    parts = {"train": films(12 * GLOBAL_BATCH, 0), "validation": films(16, 1)}
+    trainer = build_trainer(model, Words(), Films(parts, GENRES, {}), arguments)
+    assert isinstance(trainer.data_collator, Collator)
+    trainer.train()
+    state = b"".join(value.numpy(force=True).tobytes() for value in model.state_dict().values())
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    seen = {
+        "world_size": trainer.accelerator.num_processes,
+        "losses": losses,
+        "weights": hashlib.sha256(state).hexdigest(),
+    }
+    seen["sum"] = float(sum(value.double().abs().sum() for value in model.state_dict().values()))
+    for rows in ROWS:
+        labels = Films({"test": films(rows, rows)}, GENRES, {}).truth("test")
+        ids = Words()(films(rows, rows)["description"], 64)["input_ids"]
+        data = Dataset.from_dict({"input_ids": ids, "labels": labels.tolist(), "length": [len(row) for row in ids]})
+        output = trainer.predict(data)
+        seen[f"rows_{rows}"] = {"predictions": len(output.predictions), **output.metrics}
+    (folder / f"rank-{arguments.process_index}.json").write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main()
