@@ -1,9 +1,9 @@
-"""Make checkpoint/: the recipe of configs/scratch.yaml, refitted on every film of the list.
+"""Make checkpoint/: the recipe of configs/best.yaml, refitted on every film of the list.
 
-    python benchmarks/ship.py [--twin runs/quality/scratch-0]
+    python benchmarks/ship.py [--twin runs/quality/best-0]
 
-The twin, trained by the same recipe without the validation and test films, gives the thresholds and the figures: its
-scores on the test films are what the card states, as those of a twin that had not seen them.
+The twin, trained by the same recipe without the validation and test films, gives calibration, thresholds and
+figures: its scores on the test films are what the card states, as those of a twin that had not seen them.
 """
 
 import argparse
@@ -13,9 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from modeling.card import render_card
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from modeling.card import render_card  # noqa: E402
+
 DATA = Path("../shared/data/top_movies.csv")
 CHECKPOINT = ROOT / "checkpoint"
 
@@ -23,14 +25,14 @@ CHECKPOINT = ROOT / "checkpoint"
 def main() -> None:
     """Train on everything, then put the checkpoint together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--twin", type=Path, default=Path("runs/quality/scratch-0"), help="run that kept rows aside")
+    parser.add_argument("--twin", type=Path, default=Path("runs/quality/best-0"), help="run that kept rows aside")
     parser.add_argument("--output", type=Path, default=Path("runs/ship"), help="folder of the refitted run")
     parser.add_argument("--refresh", action="store_true", help="only renew the code files and the card")
     options = parser.parse_args()
 
     if not options.refresh:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
-        flags = ["configs/scratch.yaml", "--train_file", str(DATA), "--output_dir", str(options.output)]
+        flags = ["configs/best.yaml", "--train_file", str(DATA), "--output_dir", str(options.output)]
         flags += ["--fit_all", "true", "--decision_from", str(options.twin), "--overwrite_output_dir", "true"]
         if not (options.output / "training.json").exists():
             subprocess.run([*command, *flags], cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})

@@ -23,8 +23,6 @@ RESAMPLES = 300  # of the bootstrap: a person is waiting
 DISAGREEMENTS = 20  # films shown where file and model differ most
 KEEP_SECONDS = 3600  # results are deleted after that
 # What makes a spreadsheet take a cell for a formula: ASCII and full-width signs, and control characters before them.
-FORMULA = re.compile(r"^\s*[=+\-@＝＋－＠]|^[\t\r\n\0]")
-NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 RESULTS = tempfile.TemporaryDirectory(prefix="movie-genres-")
 
 
@@ -120,12 +118,6 @@ def predict_file(
     return result
 
 
-def formula_safe(value: Any) -> Any:
-    """A cell's value that no spreadsheet takes for a formula: text that looks like one gets `'` before it."""
-    text = value if isinstance(value, str) else ""
-    return f"'{text}" if FORMULA.search(text) and not NUMBER.match(text) else value
-
-
 def _unfit(description: str) -> str | None:
     """Why a description cannot be read, None if it can."""
     if len(description) > MAX_CHARACTERS:
@@ -180,6 +172,8 @@ def _write(batch: Batch, path: Path) -> Path:
             shutil.rmtree(old, ignore_errors=True)
     output = Path(tempfile.mkdtemp(dir=RESULTS.name)) / f"{path.stem}-genres.csv"
     rows = list(batch.rows())
+    from .data import formula_safe
+
     with output.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(map(formula_safe, rows[0]))

@@ -23,13 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .data import PROBLEMS_SHOWN, DataError, Problems, stream_rows
+from .data import PROBLEMS_SHOWN, DataError, Problems, formula_safe, stream_rows
 from .prediction_movie_genre import GenrePrediction
 
 SHARD_ROWS = 5000
 SINGLE_FILES = (".parquet", ".csv", ".jsonl")
 MANIFEST = "_manifest.json"  # readers of Parquet folders pass over names that begin with _ or .
-FORMULA = tuple("=+-@\t\r\n\0＝＋－＠")  # what a spreadsheet may take for one, full-width forms included
 
 Predict = Callable[[list[str]], list[GenrePrediction]]
 
@@ -268,10 +267,5 @@ def _join(shards: Sequence[Path], output: Path) -> None:
                         file.write(json.dumps(row, ensure_ascii=False) + "\n")
                         continue
                     if number == 0 and file.tell() == 0:
-                        table.writerow(map(_cell, row))
-                    table.writerow(map(_cell, row.values()))
-
-
-def _cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA) else value
+                        table.writerow(map(formula_safe, row))
+                    table.writerow(map(formula_safe, row.values()))

@@ -34,6 +34,9 @@ MAX_COLUMNS = 1000
 MAX_CELL_CHARACTERS = 1_000_000
 PROBLEMS_SHOWN = 20
 DELIMITERS = ",;\t"
+# What a spreadsheet may take for a formula, full-width forms and leading blanks included; numbers are none.
+FORMULA = re.compile(r"^\s*[=+\-@＝＋－＠]|^[\t\r\n\0]")
+NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 
 class DataError(ValueError):
@@ -79,6 +82,12 @@ class Problems:
         return "\n".join(lines)
 
 
+def formula_safe(value: Any) -> Any:
+    """A cell's value that no spreadsheet takes for a formula: text that looks like one gets `'` before it."""
+    text = value if isinstance(value, str) else ""
+    return f"'{text}" if FORMULA.search(text) and not NUMBER.match(text) else value
+
+
 def read_films(
     source: str | Path,
     *,
@@ -86,6 +95,7 @@ def read_films(
     genre_map: Mapping[str, str] | None = None,
     genres: Sequence[str] | None = None,
     skip_bad_rows: bool = False,
+    require_genre: bool = True,
 ) -> tuple[Dataset, list[str]]:
     """Read and check films.
 
@@ -95,6 +105,7 @@ def read_films(
         genre_map: other spellings of genres, beside those of `GENRE_MAP`.
         genres: the genres a row may have; any if None.
         skip_bad_rows: leave bad rows out instead of raising.
+        require_genre: whether each row must have a genre.
 
     Returns:
         The films, with `movie_name` (str), `genre` (list of str), `description` (str), `split` (str, may be empty),
@@ -110,7 +121,7 @@ def read_films(
     rows: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     for record in _records(source, problems):
-        names = names or _find_columns(record, columns, source, True)
+        names = names or _find_columns(record, columns, source, require_genre)
         row = {name: value for name, value in record.values.items() if name not in names.values()}
         row |= {
             "movie_name": str(record.values.get(names.get("movie_name", ""), "") or ""),
@@ -119,8 +130,8 @@ def read_films(
             "place": record.place,
         }
         try:
-            row["genre"] = parse_genres(record.values.get(names["genre"]), aliases)
-            _check_row(row, known, True)
+            row["genre"] = parse_genres(record.values.get(names["genre"]), aliases) if "genre" in names else []
+            _check_row(row, known, require_genre)
         except DataError as error:
             problems.add(record.place, str(error))
             continue

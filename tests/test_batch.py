@@ -5,7 +5,8 @@ import csv
 import pytest
 
 from modeling import batch
-from modeling.batch import formula_safe, predict_file
+from modeling.batch import predict_file
+from modeling.data import formula_safe
 from modeling.serving import RefusedError, Service, Turnstile
 
 from .conftest import tiny_model
