@@ -248,12 +248,9 @@ def load_model(name: str = MODEL_ID, revision: str = MODEL_REVISION, backend: st
     if backend == "onnx":
         if importlib.util.find_spec("onnxruntime") is None:
             raise ValueError("BACKEND=onnx needs onnxruntime: pip install onnxruntime")
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-        try:
-            from .onnx_runtime import MovieGenreOnnx
-        except ModuleNotFoundError as error:
-            raise ValueError(f"BACKEND=onnx is not to be had here: {error}") from None
-        return MovieGenreOnnx.from_pretrained(name, revision=revision)
+        from .onnx_runtime import MovieGenreOnnx
+
+        return MovieGenreOnnx.from_pretrained(name, revision=revision, threads=threads)
     raise ValueError(f"BACKEND={backend!r} is not known; choose torch or onnx")
 
 

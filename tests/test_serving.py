@@ -1,5 +1,6 @@
 """REST, its limits, and the service behind every door; a real small network, asked over ASGI."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
 from modeling import serving
+from modeling.export import export
 from modeling.serving import RefusedError, Service, Turnstile, app_kwargs, load_model, validated
 
 from .conftest import ROOT, tiny_model
@@ -214,9 +216,28 @@ def test_an_unknown_backend_is_named():
 
 
 def test_a_backend_that_is_missing_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "modeling.onnx_runtime", None)
-    with pytest.raises(ValueError, match="BACKEND=onnx"):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="BACKEND=onnx needs onnxruntime"):
         load_model("anywhere", backend="onnx")
+
+
+def test_the_onnx_backend_serves_without_torch(tmp_path, tokenizer):
+    model = tiny_model()
+    model._tokenizer = tokenizer
+    export(model, tmp_path)
+    program = (
+        "import json, sys; from modeling.serving import Service, validated; service = Service();"
+        "(one,) = service.predict(validated(descriptions=[sys.argv[1]], mc_samples=3, seed=0));"
+        "assert not {'torch', 'transformers'} & set(sys.modules); print(json.dumps(one.to_dict()))"
+    )
+    environment = os.environ | {"BACKEND": "onnx", "MODEL_ID": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, TEXT], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["genres"]
+    assert set(answer["uncertainty"]) == set(model.config.genres)
 
 
 def test_gradients_are_refused_by_name_under_onnx(service, monkeypatch):
