@@ -153,6 +153,7 @@ def test_a_section_appears_when_its_results_do(folder, tmp_path):
     p = generator.random((50, len(GENRES)))
     truth = (generator.random(p.shape) < p).astype(int)
     measured = evaluate(truth, p > 0.5, p, GENRES, resamples=2)
+    measured["off_topic"] = {"texts": 77, "confidence": {"all": 0.731, "recipe": 0.834}}
     (folder / "evaluation.json").write_text(json.dumps(measured))
     results = tmp_path / "results"
     results.mkdir()
@@ -160,8 +161,10 @@ def test_a_section_appears_when_its_results_do(folder, tmp_path):
     card = render_card(folder, "you/movies", results=results)
     assert f"calibration error is {measured['calibration']['ece']:.3f}" in card
     for name, curve in measured["uncertainty"].items():
-        cells = [f"{value:.3f}" for value in [curve["gain"], *curve["micro_f1"]]]
+        cells = [f"{value:.3f}" for value in [curve["gain"], *curve["micro_f1"][3::4]]]
         assert f"\n| {' | '.join([name.replace('_', ' '), *cells])} |\n" in card
+    assert "told from 77 texts that describe none" in card
+    assert "\n| confidence | 0.731 | 0.834 |\n" in card
     assert "\n| films per second | 123.4 |\n" in card
     assert "# Behaviour" not in card
 
