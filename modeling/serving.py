@@ -463,13 +463,14 @@ class BodyLimit:
             return
         allowed = MAX_BODY_MB * 1_000_000
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        received, started = 0, False
+        received, more, started = 0, True, False
         exceeded = declared.isdigit() and int(declared) > allowed
 
         async def counted() -> Message:
-            nonlocal received, exceeded
+            nonlocal received, more, exceeded
             message = await receive()
             received += len(message.get("body", b""))
+            more = message.get("more_body", False)
             if received > allowed:
                 exceeded = True
                 return {"type": "http.disconnect"}  # whoever reads stops here
@@ -489,9 +490,7 @@ class BodyLimit:
                 raise
         if exceeded and not started:
             # Whoever is still sending would see a broken connection instead of the reply: hear some of it out.
-            message: Message = {"more_body": True}
-            while message.get("more_body") and received <= DRAINED * allowed:
-                message = await receive()
-                received += len(message.get("body", b""))
+            while more and received <= DRAINED * allowed:
+                await counted()
             reply = JSONResponse({"error": f"the body is larger than {MAX_BODY_MB} MB"}, 413)
             await reply(scope, receive, send)
