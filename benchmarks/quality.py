@@ -43,6 +43,7 @@ from modeling.tokenization import MINILM, local_source, source_tokenizer  # noqa
 
 DATA = ROOT.parent / "shared" / "data" / "top_movies.csv"
 SPLIT = ROOT / "benchmarks" / "split.json"
+OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
 RESULTS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "runs" / "quality"
 # What train.py is told, a system of ours.
@@ -222,7 +223,7 @@ def fit_network(films: Films, folder: Path, seed: int, flags: list[str], threads
     subprocess.run(launch, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     evaluate = [sys.executable, "-m", "modeling.cli", "evaluate", "--model", str(folder), "--data", str(DATA)]
     evaluate += ["--split", "test", "--split-file", str(SPLIT), "--output", str(folder / "evaluation.json")]
-    evaluate += ["--probabilities", str(folder / "test.npy"), "--off-topic", str(ROOT / "data" / "off_topic.csv")]
+    evaluate += ["--probabilities", str(folder / "test.npy"), "--off-topic", str(OFF_TOPIC)]
     subprocess.run(evaluate, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
