@@ -259,7 +259,7 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
     [
         ({"loss": "mse"}, "loss='mse' is not known"),
         ({"token_dropout": 1.0}, "token_dropout=1.0"),
-        ({"teacher": "nobody"}, "teacher='nobody'"),
+        ({"teacher": "linear,none"}, "teacher='linear,none'"),
         ({"teacher_weight": 2.0}, "teacher_weight=2.0"),
         ({"weights_dtype": "int4"}, "weights_dtype='int4'"),
     ],
