@@ -324,9 +324,9 @@ def model_tab(service: Service) -> None:
     if "cooccurrence" in figures:
         gr.Markdown("### Which genres go together")
         gr.HTML(charts.genre_graph(**figures["cooccurrence"]), container=True, padding=True, elem_id="graph")
-    limits = (service.card or "").partition("\n## Limits")[2].partition("\n## ")[0].strip()
+    limits = (service.card or "").partition("\n## Limits and biases\n")[2].partition("\n## ")[0].strip()
     if limits:
-        gr.Markdown(f"### Limits\n\n{limits}")
+        gr.Markdown(f"### Limits and biases\n\n{limits}")
     if not (service.training or figures or limits):
         gr.Markdown("This model came without a record of its training or figures.")
 
