@@ -485,23 +485,12 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             ValueError: if a text has no words, or an option lies outside its range.
             RuntimeError: if the model is in training mode.
         """
-        if isinstance(texts, str):
-            return self.predict_genres(
-                [texts],
-                tokenizer,
-                threshold=threshold,
-                mc_samples=mc_samples,
-                attribution=attribution,
-                genre=genre,
-                stride=stride,
-                batch_size=batch_size,
-                seed=seed,
-            )[0]
         if self.training:
             raise RuntimeError(
                 "the model is in training mode, where dropout would make its answers random: call model.eval() first"
             )
-        texts = check_texts(texts, mc_samples, batch_size)
+        single = isinstance(texts, str)
+        texts = check_texts([texts] if isinstance(texts, str) else texts, mc_samples, batch_size)
         check_attribution(attribution, genre, self.config.genres)
         thresholds = resolve_thresholds(
             threshold, self.config.genres, self.config.threshold_profiles or {}, self.config.default_profile
@@ -526,7 +515,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         samples, weights = read_windows(windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size)
         if genre is not None:
             weights = [self._integrated_gradients(window.ids, self.config.genres.index(genre)) for window in windows]
-        return assemble(
+        found = assemble(
             texts,
             windows,
             samples,
@@ -535,6 +524,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             thresholds,
             self.config.min_genres,
         )
+        return found[0] if single else found
 
     def _probabilities(self, ids: list[list[int]], mc_samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (samples, batch, genres) and pooling weights (batch, seq) of a batch, padded on the right."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 RESAMPLES = 300  # of the bootstrap: a person is waiting
 DISAGREEMENTS = 20  # films shown where file and model differ most
 KEEP_SECONDS = 3600  # results are deleted after that
-# What makes a spreadsheet take a cell for a formula: ASCII and full-width signs, and control characters before them.
 RESULTS = tempfile.TemporaryDirectory(prefix="movie-genres-")
 
 
@@ -134,7 +133,7 @@ def _named(message: str, path: Path) -> str:
 def _compare(batch: Batch, service: Service) -> None:
     """Score the predictions against the file's genres, where they are all known to the model."""
     from .data import genre_matrix
-    from .metrics import bootstrap, decision_scores, disagreement, ranking_scores
+    from .metrics import bootstrap, decision_scores, disagreements, ranking_scores
 
     genres = service.genres
     known = [i for i, names in enumerate(batch.films["genre"]) if names and set(names) <= set(genres)]
@@ -146,12 +145,8 @@ def _compare(batch: Batch, service: Service) -> None:
     chosen = np.array([[genre in batch.predictions[i].genres for genre in genres] for i in known])
     intervals = bootstrap(decision_scores, [truth, chosen], resamples=RESAMPLES)
     batch.metrics = decision_scores(truth, chosen) | ranking_scores(truth, probabilities) | {"intervals": intervals}
-    losses = disagreement(truth, probabilities)
-    for k in np.argsort(-losses, kind="stable")[:DISAGREEMENTS]:
+    for k, loss, surprising, missing in disagreements(truth, probabilities, DISAGREEMENTS):
         film, prediction, p = batch.films[known[k]], batch.predictions[known[k]], probabilities[k]
-        given = truth[k] > 0
-        surprising = min(np.flatnonzero(given), key=p.__getitem__)
-        missing = max(np.flatnonzero(~given), key=p.__getitem__, default=None)
         batch.disagreements.append(
             {
                 "line": int(film["place"].rpartition(":")[2]),
@@ -160,7 +155,7 @@ def _compare(batch: Batch, service: Service) -> None:
                 "model says": ", ".join(prediction.genres),
                 "least likely of these": f"{genres[surprising]} ({p[surprising]:.0%})",
                 "likeliest other": "" if missing is None else f"{genres[missing]} ({p[missing]:.0%})",
-                "log loss": round(float(losses[k]), 3),
+                "log loss": round(loss, 3),
             }
         )
 

@@ -499,18 +499,13 @@ def _write_disagreements(path: Path, films: Films, chosen: "np.ndarray", genres:
     """The films where the file's genres are least probable under the model, worst first."""
     import numpy as np
 
-    from .metrics import disagreement
+    from .metrics import disagreements
 
-    losses = disagreement(films.truth, films.probabilities)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["place", "movie_name", "genre", "model", "surprising", "missing", "log_loss", "description"])
-        for i in np.argsort(-losses, kind="stable")[:limit]:
-            row, p = films.rows[int(i)], films.probabilities[i]
-            given = [genres.index(genre) for genre in row["genre"]]
-            surprising = min(given, key=lambda g: p[g])
-            absent = [g for g in range(len(genres)) if g not in given]
-            missing = max(absent, key=lambda g: p[g], default=None)
+        for i, loss, surprising, missing in disagreements(films.truth, films.probabilities, limit):
+            row, p = films.rows[i], films.probabilities[i]
             model = ", ".join(genres[g] for g in np.argsort(-p) if chosen[i, g])
             writer.writerow(
                 [
@@ -520,7 +515,7 @@ def _write_disagreements(path: Path, films: Films, chosen: "np.ndarray", genres:
                     model,
                     f"{genres[surprising]} {p[surprising]:.3f}",
                     "" if missing is None else f"{genres[missing]} {p[missing]:.3f}",
-                    f"{losses[i]:.4f}",
+                    f"{loss:.4f}",
                     row["description"],
                 ]
             )

@@ -3,7 +3,7 @@
 Throughout, `truth` and `chosen` are (films, genres) of 0 and 1, `probabilities` are (films, genres) in [0, 1].
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -311,6 +311,25 @@ def curves(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[str], 
             "matrix": _ratio(together, np.broadcast_to(together.diagonal()[:, None], together.shape)).tolist(),
         },
     }
+
+
+def disagreements(
+    truth: np.ndarray, probabilities: np.ndarray, limit: int
+) -> Iterator[tuple[int, float, int, int | None]]:
+    """The films whose own genres are least probable under a model, worst first.
+
+    Each as row, `disagreement`, its least probable own genre, and the most probable of the others (None without any).
+    """
+    losses = disagreement(truth, probabilities)
+    for row in np.argsort(-losses, kind="stable")[:limit]:
+        p, given = probabilities[row], truth[row] > 0
+        surprising = min(np.flatnonzero(given).tolist(), key=p.__getitem__)
+        yield (
+            int(row),
+            float(losses[row]),
+            surprising,
+            max(np.flatnonzero(~given).tolist(), key=p.__getitem__, default=None),
+        )
 
 
 def disagreement(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -164,20 +164,9 @@ class MovieGenreOnnx:
             TypeError: if a text is not a string.
             ValueError: if a text has no words, an option lies outside its range, or asks for what ONNX cannot do.
         """
-        if isinstance(texts, str):
-            return self.predict_genres(
-                [texts],
-                tokenizer,
-                threshold=threshold,
-                mc_samples=mc_samples,
-                attribution=attribution,
-                genre=genre,
-                stride=stride,
-                batch_size=batch_size,
-                seed=seed,
-            )[0]
         config = self.config
-        texts = check_texts(texts, mc_samples, batch_size)
+        single = isinstance(texts, str)
+        texts = check_texts([texts] if isinstance(texts, str) else texts, mc_samples, batch_size)
         check_attribution(attribution, genre, config.genres)
         if attribution == "gradient":
             raise ValueError("attribution='gradient' needs gradients, which an ONNX model has not: use MovieGenreModel")
@@ -201,9 +190,10 @@ class MovieGenreOnnx:
         )
         seed = secrets.randbits(63) if seed is None else seed
         samples, weights = read_windows(windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size)
-        return assemble(
+        found = assemble(
             texts, windows, samples, weights if attribution else None, config.genres, thresholds, config.min_genres
         )
+        return found[0] if single else found
 
     def _probabilities(self, ids: list[list[int]], mc_samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (samples, batch, genres) and pooling weights (batch, seq) of a batch, padded on the right."""

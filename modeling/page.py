@@ -233,12 +233,12 @@ def batch_tab(service: Service) -> None:
             )
         except RefusedError as error:
             raise refusal(error) from None
-        odd = [list(row.values()) for row in batch.disagreements]
+        shown, odd = preview(batch), [list(row.values()) for row in batch.disagreements]
         return (
             report(batch),
             charts.count_bars(batch.genre_counts, GENRES_GIVEN),
             charts.confidence_bars([prediction.confidence for prediction in batch.predictions]),
-            gr.Dataframe([list(row.values()) for row in preview(batch)], headers=list(preview(batch)[0])),
+            gr.Dataframe([list(row.values()) for row in shown], headers=list(shown[0])),
             gr.DownloadButton(value=str(batch.path), interactive=True),
             gr.Dataframe(odd, headers=list(batch.disagreements[0]), visible=True)
             if odd
