@@ -188,7 +188,8 @@ def fit_minilm(films: Films, folder: Path, seed: int) -> dict[str, Any]:
         train_dataset=Dataset.from_dict({"input_ids": ids["train"], "labels": labels, "length": lengths}),
         data_collator=DataCollatorWithPadding(tokenizer),
     ).train()
-    model.eval()
+    model.eval().save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
     for name in SCORED:
         probabilities = np.zeros(films.truth[name].shape)
         for batch in length_batches([len(row) for row in ids[name]], 32):

@@ -171,6 +171,13 @@ class MovieGenreTrainingArguments(TrainingArguments):
     token_dropout: float = field(
         default=0.3, metadata={"help": "share of a description's word pieces left out, anew each time it is read"}
     )
+    other_people: float = field(
+        default=0.0,
+        metadata={"help": "share of readings in which people get other names, and he and she may change places"},
+    )
+    typos: float = field(
+        default=0.0, metadata={"help": "share of letters mistyped, at most; half of the readings stay as they are"}
+    )
     teacher: str = field(
         default="linear",
         metadata={
@@ -197,8 +204,9 @@ class MovieGenreTrainingArguments(TrainingArguments):
             raise ValueError(f"cpu_threads={self.cpu_threads} must be 0 (all cores) or a number of threads")
         if self.loss not in ("bce", "focal"):
             raise ValueError(f"loss={self.loss!r} is not known; choose bce or focal")
-        if not 0 <= self.token_dropout < 1:
-            raise ValueError(f"token_dropout={self.token_dropout} must lie in [0, 1)")
+        for name in ("token_dropout", "other_people", "typos"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"{name}={value} must lie in [0, 1]")
         if not all(self.teacher.split(",")) or ("none" in self.teacher.split(",") and self.teacher != "none"):
             raise ValueError(f"teacher={self.teacher!r} must be none, or names with commas between them")
         if not 0 <= self.teacher_weight <= 1:

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import random
 import shutil
 import sys
 import time
@@ -39,6 +40,7 @@ from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
 from . import MovieGenreConfig, MovieGenreModel, hub
 from .arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments
+from .augmentation import mistyped, other_people
 from .cooccurrence import cooccurrence_embeddings
 from .data import (
     Columns,
@@ -67,28 +69,47 @@ CURVE_ROWS = 1000  # at most so many training films, and no more than there are 
 EMBEDDING_SCALE = 0.1  # large beside a step of AdamW, so that what the corpus taught is not overrun at once
 
 
-class TokenDropout(torch.utils.data.Dataset):
-    """Training films with some word pieces left out, different ones each time a film is read.
+class Readings(torch.utils.data.Dataset):
+    """Training films, read a little differently in every epoch.
 
-    The special tokens and at least one word piece stay.
+    What differs: the people's names, slips of the keyboard, and word pieces left out (the special tokens and at least
+    one word piece stay). Each reading is drawn from seed, epoch and film alone, so that a resumed run, or one on
+    several machines, reads what any other would.
     """
 
-    def __init__(self, films: Dataset, rate: float) -> None:
-        self.films, self.rate = films, rate
+    def __init__(
+        self,
+        descriptions: Sequence[str],
+        labels: np.ndarray,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        arguments: MovieGenreTrainingArguments,
+    ) -> None:
+        self.descriptions, self.labels, self.epoch = descriptions, labels.tolist(), 0
+        self.tokenizer, self.max_length, self.arguments = tokenizer, max_length, arguments
 
     def __len__(self) -> int:
         """Films."""
-        return len(self.films)
+        return len(self.descriptions)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader before each epoch."""
+        self.epoch = epoch
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One film's `input_ids` and `labels`."""
-        film = self.films[index]
-        ids = film["input_ids"]
-        keep = torch.rand(len(ids)) >= self.rate
-        keep[[0, -1]] = True
-        if len(ids) > 2 and not keep[1:-1].any():
-            keep[1 + int(torch.randint(len(ids) - 2, ()))] = True
-        return film | {"input_ids": [token for token, stays in zip(ids, keep.tolist(), strict=True) if stays]}
+        told, text = self.arguments, self.descriptions[index]
+        draw = random.Random(f"{told.seed} {self.epoch} {index}")  # noqa: S311  # no secret
+        if draw.random() < told.other_people:
+            text = other_people(text, draw)
+        if told.typos and draw.random() < 0.5:
+            text = mistyped(text, draw.uniform(0, told.typos), draw)
+        ids = self.tokenizer(text, truncation=True, max_length=self.max_length)["input_ids"]
+        inner = ids[1:-1]
+        stay = [token for token in inner if draw.random() >= told.token_dropout] or draw.choices(
+            inner, k=min(1, len(inner))
+        )
+        return {"input_ids": [ids[0], *stay, ids[-1]], "labels": self.labels[index]}
 
 
 @dataclass
@@ -390,17 +411,14 @@ def build_trainer(
     model: MovieGenreModel, tokenizer: PreTrainedTokenizerBase, films: Films, arguments: MovieGenreTrainingArguments
 ) -> Trainer:
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
-    labels = films.truth("train")
+    descriptions, labels = list(films.parts["train"]["description"]), films.truth("train")
     if arguments.teacher != "none":
-        descriptions = list(films.parts["train"]["description"])
         cache = Path(arguments.teacher_cache)
         with arguments.main_process_first(desc="soft labels"):  # the others take them from the cache
             soft = soft_labels(arguments.teacher.split(","), descriptions, labels, seed=arguments.seed, cache=cache)
         labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
     max_length = model.config.max_position_embeddings
-    rows: Any = encode_films(films.parts["train"], labels, tokenizer, max_length)
-    if arguments.token_dropout:
-        rows = TokenDropout(rows, arguments.token_dropout)
+    rows = Readings(descriptions, labels, tokenizer, max_length, arguments)
     scored = _encode_all(films, tokenizer, model)
     measured = min(CURVE_ROWS, len(scored["train"]), len(scored.get("validation", scored["train"])))
     scored["train"] = scored["train"].shuffle(seed=0).select(range(measured))

@@ -15,13 +15,15 @@ from transformers import BertConfig, BertModel, set_seed
 from modeling import MovieGenreModel
 from modeling.arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments, parse_arguments
 from modeling.data import DataError
+from modeling.tokenization import load_tokenizer
 from modeling.training import (
     Collator,
     Loss,
-    TokenDropout,
+    Readings,
     _command,
     _resume_from,
     build_model,
+    build_trainer,
     load_films,
     plot_curves,
     sigmoid,
@@ -258,7 +260,8 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
     ("values", "message"),
     [
         ({"loss": "mse"}, "loss='mse' is not known"),
-        ({"token_dropout": 1.0}, "token_dropout=1.0"),
+        ({"token_dropout": 1.5}, "token_dropout=1.5"),
+        ({"typos": -0.1}, "typos=-0.1"),
         ({"teacher": "linear,none"}, "teacher='linear,none'"),
         ({"teacher_weight": 2.0}, "teacher_weight=2.0"),
         ({"weights_dtype": "int4"}, "weights_dtype='int4'"),
@@ -317,17 +320,48 @@ def test_collating_pads_to_the_longest_text_of_the_batch():
     assert batch["labels"].tolist() == [[1.0, 0.0], [0.0, 0.5]]
 
 
+def readings(*descriptions, **told):
+    arguments = MovieGenreTrainingArguments(output_dir="unused", **{"token_dropout": 0.0} | told)
+    return Readings(descriptions, np.ones((len(descriptions), 1)), load_tokenizer(None, 512), 512, arguments)
+
+
 def test_token_dropout_leaves_out_the_share_asked_for_and_keeps_the_ends():
-    films = TokenDropout([{"input_ids": [1, *range(10, 510), 2], "labels": [0.0]}], 0.3)
-    torch.manual_seed(0)
-    lengths = [len(films[0]["input_ids"]) for _ in range(50)]
+    films = readings("word " * 500, "two words", "", token_dropout=0.3)
+    lengths = []
+    for epoch in range(50):
+        films.set_epoch(epoch)
+        lengths.append(len(films[0]["input_ids"]))
     assert np.mean(lengths) == pytest.approx(2 + 350, abs=8)
     assert len(set(lengths)) > 5
-    for _ in range(50):
-        short = TokenDropout([{"input_ids": [1, 7, 8, 2], "labels": [0.0]}], 0.99)[0]["input_ids"]
-        assert short[0] == 1
-        assert short[-1] == 2
-        assert len(short) >= 3
+    films.arguments.token_dropout = 1.0
+    first, *rest, last = films[1]["input_ids"]
+    assert len(rest) == 1
+    assert films[2]["input_ids"] == [first, last]
+
+
+def test_a_reading_depends_on_seed_epoch_and_film_alone():
+    text = "Mary gave Tom Baker her last bottle of water, and he drank it in the desert of her dreams. " * 3
+    told = {"other_people": 0.5, "typos": 0.1, "token_dropout": 0.1}
+    one, two = readings(text, text, **told), readings(text, text, **told)
+    two[1], two[0]
+    read = [one[0]["input_ids"], one[1]["input_ids"]]
+    assert read == [two[0]["input_ids"], two[1]["input_ids"]]
+    assert read[0] != read[1]
+    two.set_epoch(1)
+    assert two[0]["input_ids"] != read[0]
+    assert readings(text, seed=1, **told)[0]["input_ids"] != read[0]
+    plain = readings(text)
+    assert plain[0]["input_ids"] == plain.tokenizer(text)["input_ids"]
+
+
+def test_the_data_loader_says_which_epoch_is_read(some_films, tmp_path):
+    films = load_films(DataArguments(train_file=str(some_films)))
+    arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), use_cpu=True, teacher="none")
+    model = tiny_model()
+    trainer = build_trainer(model, load_tokenizer(None, model.config.max_position_embeddings), films, arguments)
+    loader = trainer.get_train_dataloader()
+    loader.set_epoch(3)
+    assert trainer.train_dataset.epoch == 3
 
 
 def test_the_losses_follow_their_formulas():
