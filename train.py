@@ -16,7 +16,7 @@ import sys
 
 
 def main() -> int:
-    """Train; 2 for a mistake in arguments or data, told in one sentence."""
+    """Train; exit code 2 for a mistake in arguments or data, 1 for a sick run, each told in one sentence."""
     from huggingface_hub.errors import StrictDataclassError
 
     from modeling.arguments import parse_arguments
@@ -27,6 +27,9 @@ def main() -> int:
     except (ValueError, OSError, StrictDataclassError) as error:  # DataError is a ValueError
         print(f"train.py: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -36,11 +36,12 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
+from transformers.trainer_utils import PredictionOutput
 
 from . import MovieGenreConfig, MovieGenreModel, hub
 from .arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments
 from .augmentation import mistyped, other_people
+from .checkpoints import CheckpointTrainer, check_space, checkpoints, flaw, last_whole_checkpoint
 from .cooccurrence import cooccurrence_embeddings
 from .data import (
     Columns,
@@ -372,6 +373,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         len(films.genres),
         f"{model.num_parameters():,}",
     )
+    check_space(output, model.num_parameters(), arguments.save_total_limit)
     trainer = build_trainer(model, tokenizer, films, arguments)
     trainer.train(resume_from_checkpoint=resume)
 
@@ -427,7 +429,7 @@ def build_trainer(
         arguments.load_best_model_at_end, arguments.metric_for_best_model = False, None
     elif arguments.early_stopping_patience:
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
-    return Trainer(
+    return CheckpointTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
@@ -557,25 +559,29 @@ def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> str | 
     """Checkpoint to go on from; None to start anew.
 
     Raises:
-        ValueError: if there is none although one was asked for, or an earlier run would be overwritten.
+        ValueError: if the one named is not whole, or an earlier run would be overwritten.
     """
-    last = get_last_checkpoint(str(output)) if output.is_dir() else None
+    there = checkpoints(output)
     asked = arguments.resume_from_checkpoint
     if asked in (None, "false", "False"):
-        if last is not None and not arguments.overwrite_output_dir:
+        if there and not arguments.overwrite_output_dir:
             raise ValueError(
                 f"{output} holds checkpoints of an earlier run: --resume_from_checkpoint true goes on with it, "
                 "--overwrite_output_dir true starts anew"
             )
-        if last is not None and arguments.process_index == 0:
-            for checkpoint in output.glob("checkpoint-*"):  # the Trainer would take their numbers for this run's
-                shutil.rmtree(checkpoint)
-        return None
-    if asked in ("true", "True", "last"):
-        if last is None:
-            raise ValueError(f"{output} holds no checkpoint to resume from")
-        return last
-    return asked
+        last = None
+    elif asked in ("true", "True", "last"):
+        last = last_whole_checkpoint(output)
+        logger.warning("%s", f"going on from {last}" if last else f"{output} has no whole checkpoint: starting anew")
+    else:
+        last = Path(asked)
+        if why := flaw(last):
+            raise ValueError(f"{last} cannot be resumed from: {why}; --resume_from_checkpoint true finds one that can")
+        there = []
+    if arguments.process_index == 0:  # the Trainer would take what is left of them for this run's
+        for checkpoint in there[: there.index(last)] if last in there else there:
+            shutil.rmtree(checkpoint)
+    return str(last) if last else None
 
 
 def _best_epoch(trainer: Trainer) -> float | None:

@@ -1,0 +1,166 @@
+"""Training that survives: whole checkpoints only, and no step from a number that is none.
+
+Hugging Face's Trainer writes a checkpoint file by file, and resumes from the newest without looking. Here a checkpoint
+counts once its seal is there: `seal.json`, written last, with the SHA-256 of every other file.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+logger = logging.getLogger(__name__)
+
+SEAL = "seal.json"
+BYTES_A_PARAMETER = 12  # the weight in 32 bits, and AdamW's two moments of it
+
+
+class CheckpointTrainer(Trainer):
+    """Hugging Face's Trainer, which seals its checkpoints and stops at a loss or gradient that is not finite."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_callback(FiniteGradients())
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """One forward and backward pass.
+
+        Raises:
+            FloatingPointError: if the loss is not finite.
+        """
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(_sick(f"the loss is {loss.item()}", self.args, self.state))
+        return loss
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Save, seal, and only then let go of older checkpoints.
+
+        Raises:
+            OSError: if it could not be written; what is there of it is removed.
+        """
+        told, limit = self.args, self.args.save_total_limit
+        folder = Path(self._get_output_dir(None)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        (folder / SEAL).unlink(missing_ok=True)
+        told.save_total_limit = None
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+            self.accelerator.wait_for_everyone()
+            if told.should_save:
+                seal(folder)
+        except (OSError, RuntimeError, SafetensorError) as error:  # a full disk has a different name in each library
+            shutil.rmtree(folder, ignore_errors=True)
+            raise OSError(
+                f"{folder} could not be written ({str(error).splitlines()[0]}): free some space, and go on with "
+                "--resume_from_checkpoint true"
+            ) from error
+        finally:
+            told.save_total_limit = limit
+        if told.should_save:
+            rotate_checkpoints(
+                str(folder.parent), save_total_limit=limit, best_model_checkpoint=self.state.best_model_checkpoint
+            )
+
+
+class FiniteGradients(TrainerCallback):
+    """Stops training before a gradient that is not finite reaches the weights."""
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check all gradients.
+
+        Raises:
+            FloatingPointError: if one is not finite.
+        """
+        if args.fp16:  # its loss scaling meets infinities, and leaves out such steps by itself
+            return
+        norm = nn.utils.get_total_norm([p.grad for p in kwargs["model"].parameters() if p.grad is not None])
+        if not torch.isfinite(norm):
+            raise FloatingPointError(_sick("a gradient is not finite", args, state))
+
+
+def _sick(what: str, args: TrainingArguments, state: TrainerState) -> str:
+    return (
+        f"{what} in step {state.global_step + 1} of {state.max_steps}: training stops, and nothing of that step is "
+        f"kept. A lower --learning_rate (now {args.learning_rate:g}) is the usual cure"
+    )
+
+
+def seal(folder: Path) -> None:
+    """Mark a checkpoint as whole, in one atomic step."""
+    temporary = folder / f"{SEAL}.part"
+    temporary.write_text(json.dumps(_digests(folder)), encoding="utf-8")
+    os.replace(temporary, folder / SEAL)
+
+
+def flaw(folder: Path) -> str | None:
+    """Why a checkpoint cannot be trusted; None if it is as it was written."""
+    try:
+        sealed = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "it was not finished"
+    found = _digests(folder)
+    return next((f"{name} is missing or damaged" for name, digest in sealed.items() if found.get(name) != digest), None)
+
+
+def last_whole_checkpoint(output: Path) -> Path | None:
+    """The newest checkpoint that is whole, and whose best epoch so far is there and whole too; each other is named."""
+    for folder in checkpoints(output):
+        why = flaw(folder)
+        if why is None:
+            state = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            best = state["best_model_checkpoint"]
+            beside = output / Path(best).name if best else folder
+            if (fault := flaw(beside)) is None:
+                return folder
+            why = f"of its best epoch, {beside.name}, {fault}"
+        logger.warning("%s is passed over: %s", folder, why)
+    return None
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """Checkpoints of a run, newest first, whole or not."""
+    folders = [path for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdecimal()]
+    return sorted(folders, key=lambda path: -int(path.name.split("-")[-1]))
+
+
+def check_space(output: Path, parameters: int, kept: int | None) -> None:
+    """See that the disk has room for the checkpoints of a run and the finished model.
+
+    Args:
+        output: the run's folder.
+        parameters: of the network.
+        kept: checkpoints kept at a time; None counts as two.
+
+    Raises:
+        ValueError: if it has not.
+    """
+    needed = parameters * (
+        BYTES_A_PARAMETER * ((kept or 2) + 1) + 4
+    )  # while one is written, the others are still there
+    free = shutil.disk_usage(next(path for path in (output, *output.resolve().parents) if path.exists())).free
+    if free < needed:
+        raise ValueError(
+            f"{output} needs {needed / 1e6:,.0f} MB for its checkpoints, and its disk has {free / 1e6:,.0f} MB: free "
+            "some space, name another --output_dir, or lower --save_total_limit"
+        )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(SEAL)
+    }

@@ -1,0 +1,185 @@
+"""Checkpoints that are whole, and runs that stop before a sick step is kept."""
+
+import json
+import logging
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from modeling.arguments import DataArguments, MovieGenreTrainingArguments
+from modeling.checkpoints import SEAL, check_space, checkpoints, flaw, last_whole_checkpoint
+from modeling.training import build_trainer, load_films
+
+from .conftest import ROOT, tiny_model
+
+TRAIN = [sys.executable, str(ROOT / "train.py"), str(ROOT / "configs" / "smoke.yaml"), "--teacher", "none"]
+# Saves in mid-epoch too; the best of three epochs need not be the newest.
+FLAGS = ["--save_strategy", "steps", "--eval_strategy", "steps", "--save_steps", "3", "--eval_steps", "3"]
+FLAGS += ["--num_train_epochs", "3", "--per_device_train_batch_size", "16", "--typos", "0.05", "--other_people", "0.5"]
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """A file of 80 films: four steps an epoch."""
+    path = tmp_path_factory.mktemp("data") / "films.csv"
+    rows = [
+        f"Film {i},{'Drama' if i % 3 else 'War'},Mary told him of number {i} and {'love' if i % 3 else 'tanks'}.\n"
+        for i in range(80)
+    ]
+    path.write_text("movie_name,genre,description\n" + "".join(rows))
+    return path
+
+
+def train(films, folder, *flags, **options):
+    command = [*TRAIN, *FLAGS, "--train_file", films, "--output_dir", folder, *flags]
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(films, tmp_path_factory):
+    """A run that nothing disturbed, with all its checkpoints."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    done = train(films, folder, "--save_total_limit", "9")
+    assert done.returncode == 0, done.stderr
+    assert len(checkpoints(folder)) >= 4
+    return folder
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    """A copy of it to damage, without the finished model."""
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+def same_weights(one, two):
+    ours, theirs = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("optimizer.pt", lambda path: path.write_bytes(path.read_bytes()[:1000])),
+        ("rng_state.pth", lambda path: path.unlink()),
+        ("model.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-4] + b"\0\1\2\3")),
+        (SEAL, lambda path: path.unlink()),
+        (SEAL, lambda path: path.write_bytes(b"")),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_passed_over(run, whole, films, caplog, name, damage):
+    newest, second, *_ = checkpoints(run)
+    damage(newest / name)
+    with caplog.at_level(logging.WARNING):
+        found = last_whole_checkpoint(run)
+    assert found is not None
+    assert found != newest
+    assert f"{newest} is passed over" in caplog.text
+    assert flaw(second) is None
+
+
+def test_a_run_goes_on_in_mid_epoch_to_the_same_weights(run, whole, films):
+    """The newest three checkpoints lost: it reads again what the undisturbed run read, bit for bit."""
+    for folder in checkpoints(run)[:3]:
+        (folder / "optimizer.pt").write_bytes(b"")
+    done = train(films, run, "--resume_from_checkpoint", "true", "--save_total_limit", "9")
+    assert done.returncode == 0, done.stderr
+    assert "going on from" in done.stderr
+    assert same_weights(run, whole)
+
+
+def test_a_run_without_a_whole_checkpoint_starts_anew(run, whole, films):
+    for folder in checkpoints(run):
+        (folder / SEAL).unlink()
+    done = train(films, run, "--resume_from_checkpoint", "true", "--save_total_limit", "9")
+    assert done.returncode == 0, done.stderr
+    assert "has no whole checkpoint: starting anew" in done.stderr
+    assert same_weights(run, whole)
+
+
+def test_a_checkpoint_whose_best_epoch_is_lost_is_passed_over(run, caplog):
+    newest = checkpoints(run)[0]
+    best = run / os.path.basename(json.loads((newest / "trainer_state.json").read_text())["best_model_checkpoint"])
+    for folder in checkpoints(run):
+        if folder != newest and folder != best:
+            shutil.rmtree(folder)
+    (best / "model.safetensors").unlink()
+    assert last_whole_checkpoint(run) is None
+    if best != newest:
+        assert f"of its best epoch, {best.name}" in caplog.text
+
+
+def test_a_checkpoint_that_is_named_must_be_whole(run, films):
+    newest = checkpoints(run)[0]
+    (newest / "scheduler.pt").unlink()
+    done = train(films, run, "--resume_from_checkpoint", newest)
+    assert done.returncode == 2
+    assert "scheduler.pt is missing or damaged; --resume_from_checkpoint true finds one that can" in done.stderr
+
+
+def test_a_full_disk_ends_a_run_with_a_sentence_and_leaves_no_half_checkpoint(films, tmp_path):
+    """A limit on the size of a file stands for the disk: weights fit, the optimizer's moments do not."""
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))
+
+    done = train(films, tmp_path / "run", preexec_fn=small_files)
+    assert done.returncode == 2, done.stderr
+    assert "could not be written" in done.stderr
+    assert "free some space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not checkpoints(tmp_path / "run")
+
+
+def test_too_little_disk_is_said_before_training(tmp_path):
+    with pytest.raises(ValueError, match=r"needs .* MB for its checkpoints, and its disk has"):
+        check_space(tmp_path / "not" / "yet", 10**15, 2)
+    check_space(tmp_path, 1000, 2)
+
+
+@pytest.mark.parametrize("sick", ["loss", "gradient"])
+def test_a_sick_run_stops_before_anything_is_saved(films, tmp_path, sick):
+    arguments = MovieGenreTrainingArguments(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        teacher="none",
+        num_train_epochs=2,
+        per_device_train_batch_size=16,
+        disable_tqdm=True,
+    )
+    model = tiny_model(id2label={0: "Drama", 1: "War"}, vocab_size=30_522)
+    from modeling.tokenization import load_tokenizer
+
+    trainer = build_trainer(model, load_tokenizer(None, 64), load_films(DataArguments(str(films))), arguments)
+    healthy, steps = trainer.compute_loss_func, 0
+
+    def compute_loss_func(*args, **kwargs):
+        nonlocal steps
+        steps += 1
+        loss = healthy(*args, **kwargs)
+        if steps < 3:
+            return loss
+        # The square root's slope at nought is infinite: a loss that looks well, and gradients that are not.
+        return loss * float("nan") if sick == "loss" else loss + (model.classifier.output.bias * 0).sum().abs().sqrt()
+
+    trainer.compute_loss_func = compute_loss_func
+    with pytest.raises(FloatingPointError, match=r"in step 3 of \d+: training stops.*--learning_rate"):
+        trainer.train()
+    assert not checkpoints(tmp_path)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_a_learning_rate_out_of_all_reason_ends_with_a_sentence_and_code_1(films, tmp_path):
+    done = train(films, tmp_path / "run", "--learning_rate", "1e30", "--max_grad_norm", "0")
+    assert done.returncode == 1, done.stderr
+    assert "train.py: " in done.stderr
+    assert "training stops" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "model.safetensors").exists()
