@@ -32,10 +32,13 @@ COLUMN_ALIASES = {
 }
 MAX_COLUMNS = 1000
 MAX_CELL_CHARACTERS = 1_000_000
+MAX_LINE_CHARACTERS = 16_000_000
+NOTHING = ("none", "nan", "null", "n a", "na")  # how programs write a missing value, normalised
 PROBLEMS_SHOWN = 20
 DELIMITERS = ",;\t"
 # What a spreadsheet may take for a formula, full-width forms and leading blanks included; numbers are none.
 FORMULA = re.compile(r"^\s*[=+\-@＝＋－＠]|^[\t\r\n\0]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 
@@ -142,7 +145,7 @@ def read_films(
         raise DataError(f"{source} has no usable row")
     try:
         return Dataset.from_list(rows), problems.found
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise DataError(f"{source}: a column holds values of different types: {_short(str(error), 200)}") from None
 
 
@@ -182,7 +185,7 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
         if text.startswith("["):
             try:
                 value = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 try:
                     value = ast.literal_eval(text)
                 except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -348,12 +351,16 @@ def _check_row(row: Mapping[str, Any], known: set[str] | None, require_genre: bo
     description = row["description"]
     if not isinstance(description, str):
         raise DataError(f"description is a {type(description).__name__}, expected text")
-    if not normalise(description):
+    if not (words := normalise(description)):
         raise DataError("description is empty")
+    if words in NOTHING:
+        raise DataError(f"description is {description!r}, which stands for nothing")
     if len(description) > MAX_CELL_CHARACTERS:
         raise DataError(f"description has {len(description):,} characters, more than {MAX_CELL_CHARACTERS:,}")
     if require_genre and not row["genre"]:
         raise DataError("genre is empty")
+    if len(row["genre"]) == 1 and normalise(row["genre"][0]) in NOTHING:
+        raise DataError(f"genre is {row['genre'][0]!r}, which stands for nothing")
     if known is not None and (unknown := [genre for genre in row["genre"] if genre not in known]):
         raise DataError(f"unknown genre {unknown[0]!r}, not one of {', '.join(sorted(known))}: map it with --genre_map")
 
@@ -385,8 +392,9 @@ def _records(source: str, problems: Problems) -> Iterator[Record]:
             raise DataError(f"{source} does not exist")
         yield from _hub_records(source)
         return
-    if path.is_dir():
-        raise DataError(f"{source} is a folder, expected a .csv, .parquet, .jsonl or .json file")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise DataError(f"{source} is {kind}, expected a .csv, .parquet, .jsonl or .json file")
     try:
         with path.open("rb") as file:
             head = file.read(4)
@@ -396,7 +404,7 @@ def _records(source: str, problems: Problems) -> Iterator[Record]:
         raise DataError(f"{source} is empty")
     if path.suffix == ".parquet":
         yield from _parquet_records(source)
-    elif head[:2] in (b"\x1f\x8b", b"PK", b"BZ") or head == b"\xfd7zX":
+    elif head[:2] in (b"\x1f\x8b", b"PK", b"BZ") or head in (b"\xfd7zX", b"\x28\xb5\x2f\xfd"):
         raise DataError(f"{source} is compressed: unpack it first")
     elif head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{source} is UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
@@ -440,6 +448,9 @@ def _json_records(path: Path, problems: Problems) -> Iterator[Record]:
                 raise DataError(f"{path}:1: this is one JSON list; write one object a line (JSON Lines)") from None
             problems.add(f"{path}:{number}", f"not JSON: {error}")
             continue
+        if "\\ud" in line.lower() and SURROGATE.search(json.dumps(values, ensure_ascii=False)):
+            problems.add(f"{path}:{number}", "half a character (a lone surrogate, \\ud800 to \\udfff)")
+            continue
         if not isinstance(values, dict):
             problems.add(f"{path}:{number}", f"a {type(values).__name__}, expected an object")
             continue
@@ -449,7 +460,9 @@ def _json_records(path: Path, problems: Problems) -> Iterator[Record]:
 def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     lines = _lines(path)
-    first = next(lines)
+    first = next(lines, None)
+    if first is None:
+        raise DataError(f"{path} has no line")
     delimiter = max(DELIMITERS, key=first.count)
     reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
     start = 1
@@ -464,6 +477,9 @@ def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
                 continue
             if len(values) != len(header):
                 problems.add(place, f"{len(values)} fields, expected {len(header)} as in the header")
+                continue
+            if values == header:
+                problems.add(place, "the header stands here again")
                 continue
             yield Record(place, dict(zip(header, values, strict=True)))
     except csv.Error as error:
@@ -488,7 +504,9 @@ def _lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_CHARACTERS), ""), 1):
+                if len(line) == MAX_LINE_CHARACTERS:
+                    raise DataError(f"{path}:{number}: a line has more than {MAX_LINE_CHARACTERS:,} characters")
                 if "\0" in line:
                     raise DataError(f"{path}:{number}: a NUL character: this is not a text file, or it is damaged")
                 yield line
