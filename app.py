@@ -30,7 +30,10 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(f"{__doc__}\n{settings()}")
         return
-    service = serving.Service()
+    try:
+        service = serving.Service()
+    except (OSError, ValueError) as error:
+        sys.exit(f"app.py: {error}")
     build(service).launch(
         server_name=serving.HOST,
         server_port=serving.PORT,

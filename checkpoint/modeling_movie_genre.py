@@ -23,8 +23,10 @@ from .configuration_movie_genre import MovieGenreConfig
 from .prediction_movie_genre import (
     GenrePrediction,
     assemble,
+    cache_alone,
     check_attribution,
     check_texts,
+    nothing_cached,
     read_windows,
     resolve_thresholds,
     split_windows,
@@ -334,13 +336,26 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
         they stand there: sums then round in another order, and logits differ in the last digits from those of the
         model that was saved. They move to memory of their own, aligned as PyTorch's always is: a loaded model answers
         as the saved one, bit for bit, and a file replaced beneath it changes nothing.
+
+        Raises:
+            ConnectionError: if the Hub cannot be asked, and the cache has no copy.
+            OSError: if there is no such model.
         """
+        name = str(pretrained_model_name_or_path)
+        cached = cache_alone(name, kwargs.get("revision"), kwargs.get("token"))
+        if cached:
+            kwargs["local_files_only"] = True
         source = {
             name: kwargs[name]
             for name in ("revision", "token", "cache_dir", "local_files_only", "subfolder")
             if name in kwargs
         }
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        try:
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except OSError:
+            if cached:
+                raise nothing_cached(name) from None
+            raise
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()

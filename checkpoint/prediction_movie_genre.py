@@ -1,5 +1,7 @@
-"""What a prediction is and how it follows from probabilities: NumPy only, shared by every backend."""
+"""What a prediction is and how it follows from probabilities: no torch, shared by every backend."""
 
+import logging
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+logger = logging.getLogger(__name__)
+
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+HUB_TIMEOUT = 10  # seconds to wait for the Hub's first answer
 
 # The rule of `verdict`.
 CLOSE = 0.05  # a probability this near to its threshold, or nearer than its standard deviation, is a close call
@@ -426,3 +432,40 @@ def assemble(
             )
         )
     return predictions
+
+
+def cache_alone(name: str, revision: str | None = None, token: str | bool | None = None) -> bool:
+    """Whether a repository can only be read from the cache: offline by choice, or because the Hub does not answer.
+
+    The latter is asked once and told in a warning. The Hub's client would ask for every file in vain, for a minute.
+
+    Args:
+        name: of the repository, as in you/movie-genre; a folder needs no Hub.
+        revision: branch, tag or commit.
+        token: for a private repository.
+    """
+    if os.path.isdir(name):
+        return False
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), token=token, timeout=HUB_TIMEOUT)
+    except (OSError, ValueError):
+        return False  # an answer, if not a glad one: loading will say what is wrong
+    except Exception as error:  # of the client's own HTTP library, whichever it is
+        logger.warning("%s does not answer (%s): %s is read from the cache", constants.ENDPOINT, error, name)
+        return True
+    return False
+
+
+def nothing_cached(name: str) -> ConnectionError:
+    """What to raise where `cache_alone` holds and the cache has nothing."""
+    from huggingface_hub import constants
+
+    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer"
+    return ConnectionError(
+        f"{name!r} is no folder, {why}, and the cache ({constants.HF_HUB_CACHE}) has no copy of it: load it once while "
+        "the Hub can be reached, or name a folder"
+    )

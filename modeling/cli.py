@@ -150,6 +150,8 @@ def _load(model: str, revision: str | None) -> "MovieGenreModel":
 
     try:
         return MovieGenreModel.from_pretrained(model, revision=revision or "main")
+    except ConnectionError:
+        raise
     except OSError as error:
         raise ValueError(
             f"no model in {model!r}: neither a folder with config.json nor a repository that the Hub gives "

@@ -17,8 +17,10 @@ from tokenizers import Tokenizer
 from .prediction_movie_genre import (
     GenrePrediction,
     assemble,
+    cache_alone,
     check_attribution,
     check_texts,
+    nothing_cached,
     read_windows,
     resolve_thresholds,
     split_windows,
@@ -227,11 +229,13 @@ def _find(name: str, revision: str | None, token: str | bool | None, cache_dir: 
     """Folder of an exported model: itself, its `onnx` folder, or what the Hub has.
 
     Raises:
+        ConnectionError: if the Hub cannot be asked, and the cache has no copy.
         ValueError: if there is none.
     """
     root = Path(name)
     if not root.exists() and name.count("/") == 1:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
 
         try:
             files = [
@@ -239,9 +243,11 @@ def _find(name: str, revision: str | None, token: str | bool | None, cache_dir: 
                 for prefix in ("", "onnx/")
                 for file in (MODEL_FILE, CLASSIFIER_FILE, "config.json", "tokenizer.json")
             ]
-            root = Path(
-                snapshot_download(name, revision=revision, token=token, cache_dir=cache_dir, allow_patterns=files)
-            )
+            cached = cache_alone(name, revision, token)
+            options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": cached}
+            root = Path(snapshot_download(name, revision=revision, allow_patterns=files, **options))
+        except LocalEntryNotFoundError:
+            raise nothing_cached(name) from None
         except Exception as error:  # the client's many errors all mean that there is no model
             raise ValueError(f"no model in {name!r}: the Hub gives none ({str(error).splitlines()[0]})") from error
     for folder in (root, root / "onnx"):

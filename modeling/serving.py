@@ -25,7 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import __version__
-from .prediction_movie_genre import WORD, GenrePrediction, check_attribution, resolve_thresholds
+from .prediction_movie_genre import WORD, GenrePrediction, cache_alone, check_attribution, resolve_thresholds
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS: dict[str, tuple[str, str]] = {}  # name -> default, explanation: what `app.py --help` prints
@@ -254,15 +254,18 @@ def load_model(name: str = MODEL_ID, revision: str = MODEL_REVISION, backend: st
     raise ValueError(f"BACKEND={backend!r} is not known; choose torch or onnx")
 
 
-def model_file(name: str, revision: str, file: str) -> str | None:
-    """Text of a file beside the weights, in the folder or in the Hub repository; None where there is none."""
+def model_file(name: str, revision: str, file: str, cached: bool = False) -> str | None:
+    """Text of a file beside the weights, in the folder or in the Hub repository or, if `cached`, in the cache alone.
+
+    None where there is none.
+    """
     if Path(name).is_dir():
         path = Path(name) / file
     else:
         from huggingface_hub import hf_hub_download
 
         try:
-            path = Path(hf_hub_download(name, file, revision=revision))
+            path = Path(hf_hub_download(name, file, revision=revision, local_files_only=cached))
         except (OSError, ValueError):  # the client's errors: no such file, no network, no repository
             return None
     return path.read_text(encoding="utf-8") if path.is_file() else None
@@ -278,10 +281,10 @@ class Service:
         where = str(ROOT / name) if name == "checkpoint" and not Path(name).exists() else name
         self.model = load_model(where, revision, backend) if model is None else model
         self.name, self.revision, self.backend = name, revision, backend
-        self.card = model_file(where, revision, "README.md")
-        self.evaluation, self.training = (
-            _json(model_file(where, revision, file)) for file in ("evaluation.json", "training.json")
-        )
+        cached = cache_alone(where, revision)
+        files = ("README.md", "evaluation.json", "training.json")
+        self.card, evaluation, training = (model_file(where, revision, file, cached) for file in files)
+        self.evaluation, self.training = _json(evaluation), _json(training)
         self.turnstile = Turnstile(CONCURRENCY, QUEUE_SIZE)
         self.model.predict_genres("The first answer loads the tokenizer: not while somebody waits.")
 
