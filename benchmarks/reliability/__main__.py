@@ -1,0 +1,44 @@
+"""Does it hold? Kills, broken files, load, hostile input, mutants; writes results/reliability.json.
+
+    python benchmarks/reliability [kills files load mutants] [--quick]
+
+Each part writes its figures as soon as it has them, and leaves those of the others as they are.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+RESULTS = ROOT / "benchmarks" / "results" / "reliability.json"
+PARTS = ("kills", "files", "load", "mutants")
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=PARTS, help=f"of {', '.join(PARTS)}; all if none is given")
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see that it works; not written")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"{sorted(unknown)[0]!r} is none of {', '.join(PARTS)}")
+    for part in options.parts:
+        started = time.time()
+        print(f"{part} ...", flush=True)
+        figures = importlib.import_module(part).measure(0.1 if options.quick else 1.0)
+        figures["seconds"] = round(time.time() - started, 1)
+        print(json.dumps(figures, indent=1), flush=True)
+        if not options.quick:
+            known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+            known["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
+            RESULTS.write_text(json.dumps(known | {part: figures}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
