@@ -585,7 +585,9 @@ def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> str | 
 
 
 def _best_epoch(trainer: Trainer) -> float | None:
-    """Epoch of the best validation score."""
+    """Epoch whose weights are kept: that of the best validation score, or the last."""
+    if not trainer.args.load_best_model_at_end:
+        return trainer.state.epoch
     name = trainer.args.metric_for_best_model or ""
     scored = [entry for entry in trainer.state.log_history if name in entry]
     return max(scored, key=lambda entry: entry[name])["epoch"] if scored else None
