@@ -1,0 +1,141 @@
+"""Do the tests bite? Small faults are put into the code, one at a time; how many make a test fail?
+
+Mutation testing (DeMillo, Lipton and Sayward 1978): comparisons, arithmetic, constants and conditions are changed in a
+copy of the project, and the tests of that module are run on it.
+"""
+
+import ast
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MUTANTS = 200
+SECONDS = 240
+# Code under test: file, the functions and classes of it (all if none), the tests that speak for it.
+TARGETS = {
+    "data.py": ((), ("test_data.py",)),
+    "decision.py": ((), ("test_decision.py",)),
+    "metrics.py": ((), ("test_metrics.py",)),
+    "prediction_movie_genre.py": (
+        (
+            *("verdict", "resolve_thresholds", "choose", "expected_f1", "_poisson_binomial", "binary_entropy"),
+            *("split_windows", "length_batches", "read_windows", "word_weights", "assemble"),
+        ),
+        ("test_prediction.py", "test_predict_genres.py"),
+    ),
+    "modeling_movie_genre.py": (
+        (
+            *("Dropout", "SelfAttentionPooling", "MovieGenreClassifier"),
+            *("predict_genres", "_probabilities", "_encoder_samples"),
+        ),
+        ("test_modeling.py", "test_predict_genres.py"),
+    ),
+}
+COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
+COMPARED |= {ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is}
+COMPUTED = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+}
+COMPUTED |= {ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.FloorDiv: ast.Mult}
+Change = tuple[str, int, str, str]  # file, line, before, after
+
+
+def measure(scale: float) -> dict[str, Any]:
+    """Sample mutants, run the tests on each."""
+    changes = [change for file, (names, _) in TARGETS.items() for change in mutants(file, names)]
+    sample = random.Random(0).sample(changes, min(round(MUTANTS * scale), len(changes)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        killed = list(pool.map(_killed, sample))
+    alive = [change for change, dead in zip(sample, killed, strict=True) if not dead]
+    by_file = {
+        file: [dead for change, dead in zip(sample, killed, strict=True) if change[0] == file] for file in TARGETS
+    }
+    return {
+        "possible": len(changes),
+        "sampled": len(sample),
+        "killed": sum(killed),
+        "share": round(sum(killed) / len(sample), 3),
+        "by_file": {file: {"sampled": len(values), "killed": sum(values)} for file, values in by_file.items()},
+        "survivors": [f"{file}:{line}: {before}  ->  {after}" for file, line, before, after in alive],
+    }
+
+
+def mutants(file: str, names: tuple[str, ...]) -> Iterator[Change]:
+    """Every change of one place."""
+    source = (ROOT / "modeling" / file).read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    wanted = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and (not names or node.name in names)
+    ]
+    seen = set()
+    for node in (inner for outer in wanted for inner in ast.walk(outer)):
+        if id(node) in seen or not isinstance(node, ast.expr):
+            continue
+        seen.add(id(node))
+        before = ast.get_source_segment(source, node)
+        for after in _changed(node):
+            if before and "\n" not in before and not _is_message(node, source):
+                yield file, node.lineno, before, after
+                break
+
+
+def _changed(node: ast.expr) -> Iterator[str]:
+    """Other versions of an expression."""
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARED:
+        yield ast.unparse(ast.Compare(node.left, [COMPARED[type(node.ops[0])](), *node.ops[1:]], node.comparators))
+    elif isinstance(node, ast.BinOp) and type(node.op) in COMPUTED:
+        yield f"({ast.unparse(ast.BinOp(node.left, COMPUTED[type(node.op)](), node.right))})"
+    elif isinstance(node, ast.BoolOp):
+        other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        yield f"({ast.unparse(ast.BoolOp(other, node.values))})"
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub)):
+        yield f"({ast.unparse(node.operand)})"
+    elif isinstance(node, ast.IfExp):
+        yield f"({ast.unparse(ast.IfExp(node.test, node.orelse, node.body))})"
+    elif isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
+        yield repr(not node.value if type(node.value) is bool else node.value + 1)
+
+
+def _is_message(node: ast.expr, source: str) -> bool:
+    """Whether the expression stands in a line that words a complaint: those are no behaviour."""
+    line = source.splitlines()[node.lineno - 1].lstrip()
+    return line.startswith(("raise", 'f"', '"')) or " as error" in line
+
+
+def _killed(change: Change) -> bool:
+    """Whether a test fails, or takes too long, on a copy of the project with this change."""
+    file, line, before, after = change
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        for folder in ("modeling", "tests", "configs", "data", "benchmarks"):
+            shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("results", "__pycache__"))
+        for entry in ("checkpoint", "pyproject.toml", "train.py", "app.py", "README.md"):
+            (copy / entry).symlink_to(ROOT / entry)
+        path = copy / "modeling" / file
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines[line - 1] = lines[line - 1].replace(before, after, 1)
+        path.write_text("".join(lines), encoding="utf-8")
+        tests = [str(copy / "tests" / test) for test in TARGETS[file][1]]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+        environment = os.environ | {"PYTHONPATH": str(copy), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        try:
+            return (
+                subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=SECONDS).returncode != 0
+            )
+        except subprocess.TimeoutExpired:
+            return True
