@@ -345,6 +345,7 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
         cached = cache_alone(name, kwargs.get("revision"), kwargs.get("token"))
         if cached:
             kwargs["local_files_only"] = True
+        kwargs["use_safetensors"] = True  # a pickle is a program
         source = {
             name: kwargs[name]
             for name in ("revision", "token", "cache_dir", "local_files_only", "subfolder")

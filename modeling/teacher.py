@@ -76,7 +76,7 @@ def _read(name: str, texts: list[str]) -> np.ndarray:
     source = local_source(name)
     tokenizer = AutoTokenizer.from_pretrained(source)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = AutoModel.from_pretrained(source, dtype=torch.float32).to(device).eval()
+    model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).to(device).eval()
     ids = tokenizer(texts, truncation=True, max_length=LONGEST, return_token_type_ids=False)["input_ids"]
     vectors = np.empty((len(ids), 2 * model.config.hidden_size), dtype=np.float32)
     batches = length_batches([len(row) for row in ids], 32)

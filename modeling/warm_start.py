@@ -235,7 +235,7 @@ def warm_start(
     """
     path = local_source(name)
     _check(AutoConfig.from_pretrained(path))  # before any weights are fetched
-    source = AutoModel.from_pretrained(path, dtype=torch.float32)
+    source = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
     depth, width = source.config.num_hidden_layers, source.config.num_attention_heads
     wanted_depth = config_values.pop("num_hidden_layers", None) or len(layers or range(depth))
     wanted_width = config_values.pop("num_attention_heads", None) or width
