@@ -22,6 +22,7 @@ proofs: .venv/dev  ## the long measurements; writes benchmarks/results
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[pretrained,onnx,benchmarks]'
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/behaviour.py
+	$(BIN)/python benchmarks/reliability
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/bulk.py
 	$(BIN)/python benchmarks/space.py

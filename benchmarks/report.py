@@ -136,12 +136,68 @@ def bulk(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def reliability(results: dict[str, Any]) -> str:
+    """What was promised under faults, and what was counted."""
+    rows = []
+    if kills := results.get("kills"):
+        rows += [
+            f"| training killed at random moments | {kills['kills']} kills, {kills['in_a_save']} of them in a save; "
+            f"{kills['damaged']} checkpoints damaged besides | {kills['identical']} of {kills['runs']} runs end bit for "
+            "bit as an undisturbed one |"
+        ]
+    if files := results.get("files"):
+        told, fuzz = files["command_line"], files["fuzzing"]
+        rows += [
+            f"| malformed files | {told['files']} kinds | {told['refused_with_code_2']} refused with a sentence and "
+            "code 2, nothing written |",
+            f"| made-up files | {fuzz['read'] + fuzz['refused']:,} in {fuzz['minutes']:.0f} minutes | "
+            f"{fuzz['unhandled']} unhandled errors |",
+        ]
+    if load := results.get("load"):
+        statuses = ", ".join(f"{count:,} x {status}" for status, count in load["statuses"].items())
+        rows += [
+            f"| {load['users']} users at once | {load['minutes']:.0f} minutes, {load['requests']:,} requests | "
+            f"{statuses}; 95 % of single predictions within {load['seconds_p50_p95_p99']['single'][1]:.2f} s |",
+            f"| {load['calls']:,} calls beside Monte-Carlo requests | memory {load['resident_mb_before']:,.0f} to "
+            f"{load['resident_mb_after']:,.0f} MB | {load['bit_identical']:,} answers bit for bit those made alone |",
+        ]
+    if mutants := results.get("mutants"):
+        rows += [
+            f"| faults put into the code | {mutants['sampled']} of {mutants['possible']} | "
+            f"tests see {mutants['share']:.0%} |"
+        ]
+    head = ["**Reliability**", "", "| what | how much | what came of it |", "|---|---|---|"]
+    return "\n".join([*head, *rows])
+
+
+def behaviour(results: dict[str, Any]) -> str:
+    """What the shipped model does when what should not matter changes."""
+    plain, names, gender = results["plain"], results["names"], results["gender"]
+    form = max(change["changed"] for change in results["form"].values())
+    added, negation = results["added_sentence"], results["negation"]
+    rows = [
+        f"| a plain text's genre is named | {plain['right']:.0%} of {plain['cases']} |",
+        f"| one typo changes the set of genres | {results['typo']['changed']:.0%} of {results['typo']['cases']} |",
+        f"| 5 % of letters wrong: loss of macro-F1 | {results['noise']['macro_f1_cost']:.3f} |",
+        f"| another name changes the set of genres | {names['changed']:.0%} of {names['cases']} |",
+        f"| she for he: largest mean change of a genre's probability | {gender['largest']:.3f} |",
+        f"| case, white space, Unicode form change the set | {form:.0%} |",
+        f"| a sentence that speaks for a genre raises it | {added['risen']:.0%} of {added['cases']} |",
+        f"| a negation lowers what it denies | {negation['lowered']:.0%} of {negation['cases']} |",
+        f"| company in a batch changes a probability by at most | {results['company']['largest_difference']:.0e} |",
+    ]
+    head = ["**Behaviour** of the shipped model (after CheckList, Ribeiro et al. 2020), on texts written for it:", ""]
+    return "\n".join([*head, "| | |", "|---|---|", *rows])
+
+
 def render() -> str:
     """The section, as far as its files exist."""
     parts = []
     for name, write in (
         ("quality.json", quality),
         ("own_films.json", own_films),
+        ("behaviour.json", behaviour),
+        ("reliability.json", reliability),
         ("speed.json", speed),
         ("bulk.json", bulk),
     ):

@@ -141,11 +141,49 @@ def test_no_words_get_a_sentence(page):
     page.get_by_text("has no words").wait_for()
 
 
-def test_what_a_visitor_types_is_shown_as_text(page):
-    hostile = '<img src=x onerror="document.title=1"> <b>gunman</b> rides to town at dawn for revenge'
+HOSTILE = [
+    '<img src=x onerror="window.ran=1"> <b>gunman</b> rides to town at dawn for revenge',
+    "<script>window.ran=1</script> a gunman rides to town",
+    "</textarea><svg onload=window.ran=1> a gunman rides to town",
+    '"><iframe srcdoc="<script>parent.ran=1</script>"></iframe> a gunman',
+    "[a gunman](javascript:window.ran=1) ![x](x onerror=window.ran=1) rides to town",
+    "{{constructor.constructor('window.ran=1')()}} ${window.ran=1} a gunman rides",
+    "&lt;img src=x onerror=window.ran=1&gt; &#x3c;script&#x3e; a gunman rides",
+    "\u202ea gunman rides\u202c \u2066to town\u2069 \u200f\u200b at dawn",
+    "a gunman 🤠🐎🌵 rides 👨‍👩‍👧‍👦 to town \U0001f3f4\U000e0067 at dawn",
+    "a gunman rides\u2028window.ran=1\u2029 to town \ufeff\u0000 at dawn",
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_a_visitor_types_is_shown_as_text(page, hostile):
+    page.on("dialog", lambda dialog: pytest.fail(f"a script said {dialog.message}"))
     submit(page, hostile)
-    assert page.locator("#words img, #answer img, #bars img").count() == 0
-    assert page.title() == "Movie genres"
+    assert "gunman" in page.locator("#words").inner_text()
+    assert page.locator("#words :is(img, script, iframe, svg, a), #answer :is(img, script, iframe)").count() == 0
+    assert page.evaluate("window.ran") is None
+    page.reload()  # the link in the address bar brings the text back
+    page.wait_for_selector(".mg-chips")
+    assert page.evaluate("window.ran") is None
+
+
+def test_a_hostile_file_is_shown_as_text(page, tmp_path):
+    films = tmp_path / "<img src=x onerror=window.ran=1>.csv"
+    with films.open("w", encoding="utf-8", newline="") as target:
+        rows = [[text, "Drama", f"{text} and a widow waits"] for text in HOSTILE if "\0" not in text]
+        rows += [["<script>window.ran=1</script>", "<img src=x onerror=window.ran=1>", "A gunman."], ["x", "War", ""]]
+        csv.writer(target).writerows([["title", "genres", "overview", "<svg onload=window.ran=1>"]])
+        csv.writer(target).writerows([*row, "<script>window.ran=1</script>"] for row in rows)
+    upload(page, films)
+    page.wait_for_selector("#report :is(.mg-figures, .mg-problems)")
+    assert page.locator("#report :is(img, script, svg), #preview :is(img, script), #disagreements img").count() == 0
+    assert page.evaluate("window.ran") is None
+
+
+def test_a_hundred_thousand_characters_get_a_sentence(page):
+    page.fill(BOX, "gunman " * 14_286)
+    page.press(BOX, "Enter")
+    page.get_by_text("20,000").or_(page.get_by_text("20000")).first.wait_for()
 
 
 def test_a_file_is_read_compared_downloaded_and_read_again(page, tmp_path):
