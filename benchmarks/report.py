@@ -142,8 +142,8 @@ def reliability(results: dict[str, Any]) -> str:
     if kills := results.get("kills"):
         rows += [
             f"| training killed at random moments | {kills['kills']} kills, {kills['in_a_save']} of them in a save; "
-            f"{kills['damaged']} checkpoints damaged besides | {kills['identical']} of {kills['runs']} runs end bit for "
-            "bit as an undisturbed one |"
+            f"{kills['damaged']} checkpoints damaged besides | {kills['identical']} of {kills['runs']} runs end bit "
+            "for bit as an undisturbed one |"
         ]
     if files := results.get("files"):
         told, fuzz = files["command_line"], files["fuzzing"]

@@ -214,11 +214,10 @@ def choose(probabilities: np.ndarray, thresholds: np.ndarray, min_genres: int) -
         Boolean array (films, genres).
     """
     chosen = probabilities >= thresholds
-    if min_genres:
-        most_probable = np.argsort(-probabilities, axis=1, kind="stable")[:, :min_genres]
-        short = chosen.sum(axis=1) < min_genres
-        chosen[short] = False
-        chosen[np.flatnonzero(short)[:, None], most_probable[short]] = True
+    short = np.flatnonzero(chosen.sum(axis=1) < min_genres)
+    most_probable = np.argsort(-probabilities[short], axis=1, kind="stable")[:, :min_genres]
+    chosen[short] = False
+    chosen[short[:, None], most_probable] = True
     return chosen
 
 

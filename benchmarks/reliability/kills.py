@@ -1,6 +1,7 @@
 """Training processes killed at random moments, and checkpoints damaged in between: is anything lost?"""
 
 import csv
+import importlib
 import multiprocessing
 import os
 import random
@@ -27,6 +28,7 @@ def measure(scale: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         films = _films(folder / "films.csv")
+        importlib.import_module("modeling.training")  # once, for all the processes that are forked
         started = time.time()
         _start(films, folder / "whole", folder / "log").join()
         duration = time.time() - started
@@ -35,7 +37,7 @@ def measure(scale: float) -> dict[str, Any]:
             run = folder / f"run-{count['runs']}"
             while True:
                 process = _start(films, run, folder / "log")
-                process.join(draw.uniform(0, duration) if count["kills"] < kills else None)
+                process.join(draw.uniform(0.2, 1) * duration if count["kills"] < kills else None)
                 said = (folder / "log").read_text(encoding="utf-8")
                 count["passed_over"] += said.count("is passed over")
                 count["started_anew"] += "starting anew" in said and run.exists()
@@ -70,9 +72,7 @@ def _films(path: Path) -> Path:
 
 
 def _start(films: Path, run: Path, log: Path) -> multiprocessing.process.BaseProcess:
-    """A training process. It is forked: what takes time at its start is imported once."""
-    import modeling.training  # noqa: F401
-
+    """A training process."""
     process = multiprocessing.get_context("fork").Process(target=_train, args=(films, run, log))
     process.start()
     return process
