@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FILMS = 240
 FLAGS = ["--save_strategy", "steps", "--eval_strategy", "steps", "--save_steps", "2", "--eval_steps", "2"]
 FLAGS += ["--num_train_epochs", "2", "--typos", "0.05", "--other_people", "0.5", "--disable_tqdm", "true"]
+IN_A_SAVE = 0.3  # share of the kills that wait for a checkpoint to be half written
 DAMAGE = 0.3  # share of the kills after which the newest checkpoint is damaged too
 
 
@@ -37,7 +38,12 @@ def measure(scale: float) -> dict[str, Any]:
             run = folder / f"run-{count['runs']}"
             while True:
                 process = _start(films, run, folder / "log")
-                process.join(draw.uniform(0.2, 1) * duration if count["kills"] < kills else None)
+                if count["kills"] >= kills:
+                    process.join()
+                elif draw.random() < IN_A_SAVE:
+                    _wait_for_a_save(process, run)
+                else:
+                    process.join(draw.uniform(0.2, 1) * duration)
                 said = (folder / "log").read_text(encoding="utf-8")
                 count["passed_over"] += said.count("is passed over")
                 count["started_anew"] += "starting anew" in said and run.exists()
@@ -88,6 +94,15 @@ def _train(films: Path, run: Path, log: Path) -> None:
     words = [str(ROOT / "configs" / "smoke.yaml"), "--train_file", str(films), "--output_dir", str(run), *FLAGS]
     train(*parse_arguments([*words, "--cpu_threads", "1", "--resume_from_checkpoint", "true"]))
     sys.stdout.flush()
+
+
+def _wait_for_a_save(process: multiprocessing.process.BaseProcess, run: Path) -> None:
+    before = _newest(run)
+    while process.exitcode is None:
+        newest = _newest(run)
+        if newest and newest != before and not (newest / "seal.json").exists():
+            return
+        process.join(0.002)
 
 
 def _newest(run: Path) -> Path | None:
