@@ -2,7 +2,7 @@ PYTHON ?= python3
 PORT ?= 7860
 BIN := .venv/bin
 
-.PHONY: setup demo test lint proofs screenshots clean
+.PHONY: setup demo test lint proofs audit screenshots clean
 
 setup: .venv/dev  ## everything: to run, to test, to lint
 
@@ -28,6 +28,10 @@ proofs: .venv/dev  ## the long measurements; writes benchmarks/results
 	$(BIN)/python benchmarks/space.py
 	$(BIN)/python benchmarks/attribution.py
 	$(BIN)/python benchmarks/fuzz.py
+
+audit: .venv/dev  ## advisories against what is installed; asks PyPI
+	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --local --skip-editable
 
 screenshots: .venv/dev  ## docs/*.png, which README shows; needs chromium
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.screenshots

@@ -49,7 +49,7 @@ class Model:
         self.network = MovieGenreModel.from_pretrained(name).eval()
         self.genres = self.network.config.genres
 
-    def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, list[frozenset[str]]]:
+    def __call__(self, texts: Sequence[str]) -> "Answers":
         """(texts, genres) and one set a text."""
         found = self.network.predict_genres(list(texts))
         return np.array([[one.probabilities[g] for g in self.genres] for one in found]), [
@@ -57,9 +57,16 @@ class Model:
         ]
 
 
-def changed(before: Sequence[frozenset[str]], after: Sequence[frozenset[str]]) -> dict[str, Any]:
-    """Share of label sets that differ."""
-    return {"changed": float(np.mean([a != b for a, b in zip(before, after, strict=True)])), "cases": len(before)}
+Answers = tuple[np.ndarray, list[frozenset[str]]]
+
+
+def changed(before: Answers, after: Answers) -> dict[str, Any]:
+    """Share of label sets that differ, and how far a genre's probability moves on average."""
+    return {
+        "changed": float(np.mean([a != b for a, b in zip(before[1], after[1], strict=True)])),
+        "mean_probability_change": float(np.abs(before[0] - after[0]).mean()),
+        "cases": len(before[1]),
+    }
 
 
 def typo(text: str, draw: np.random.Generator) -> str:
@@ -102,9 +109,8 @@ def names(model: Model, draws: int = 5) -> dict[str, Any]:
         [case["description"].format(first=draw.choice(first), last=draw.choice(last), **HE) for _ in range(draws + 1)]
         for case in rows("templates")
     ]
-    base = model([texts[0] for texts in fills])[1]
-    others = [model([texts[i] for texts in fills])[1] for i in range(1, draws + 1)]
-    return changed(base * draws, [chosen for sets in others for chosen in sets])
+    base = [texts[0] for texts in fills] * draws
+    return changed(model(base), model([texts[i] for i in range(1, draws + 1) for texts in fills]))
 
 
 def gender(model: Model) -> dict[str, Any]:
@@ -169,7 +175,8 @@ def measure(model: Model) -> dict[str, Any]:
     truth = np.array([[g in film["genre"].split(", ") for g in model.genres] for film in films], dtype=float)
     written = [case["description"] for case in rows("plain")]
     clean = model(texts)[1]
-    both, clean_both = [*texts, *written], clean + model(written)[1]
+    both = [*texts, *written]
+    clean_both = model(both)
 
     def macro(sets: Sequence[frozenset[str]]) -> float:
         return macro_f1(truth, np.array([[g in chosen for g in model.genres] for chosen in sets], dtype=float))
@@ -177,14 +184,14 @@ def measure(model: Model) -> dict[str, Any]:
     draw = np.random.default_rng(0)
     return {
         "plain": plain(model),
-        "typo": changed(clean_both, model([typo(text, draw) for text in both])[1]),
+        "typo": changed(clean_both, model([typo(text, draw) for text in both])),
         "noise": {
             "macro_f1_cost": macro(clean) - macro(model([noise(t, draw) for t in texts])[1]),
             "cases": len(texts),
         },
         "names": names(model),
         "gender": gender(model),
-        "form": {name: changed(clean_both, model([form(t) for t in both])[1]) for name, form in FORMS.items()},
+        "form": {name: changed(clean_both, model([form(t) for t in both])) for name, form in FORMS.items()},
         "added_sentence": added(model, texts),
         "negation": negation(model),
         "company": company(model, texts[:60]),
