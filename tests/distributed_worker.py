@@ -28,7 +28,9 @@ class Words:
     pad_token_id = 0
 
     def __call__(self, texts, max_length, **_):
-        return {"input_ids": [[int(word) for word in text.split()][:max_length] for text in texts]}
+        if isinstance(texts, str):
+            return {"input_ids": [int(word) for word in texts.split()][:max_length]}
+        return {"input_ids": [self(text, max_length)["input_ids"] for text in texts]}
 
     def save_pretrained(self, folder):
         """Nothing to save."""
