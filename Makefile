@@ -11,7 +11,7 @@ demo: .venv/run  ## serve the page and print its address; PORT=8000 make demo
 
 test: .venv/dev  ## every test; needs no network beyond the installation
 	$(BIN)/python data/check.py
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .

@@ -3,9 +3,10 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no test may need the network
+# Tests share the cores: a second thread would wait for one that another test holds.
+os.environ["OMP_NUM_THREADS"] = os.environ["CPU_CORES"] = "1"
 
 import pytest
-import torch
 from transformers import set_seed
 
 from modeling import MovieGenreConfig, MovieGenreModel
@@ -42,11 +43,6 @@ def tiny_model(**values):
 @pytest.fixture
 def model():
     return tiny_model()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _two_threads():
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def test_predict_answers_arguments_and_standard_input_alike(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "--model", "nowhere/to-be-found", TEXT], "no model in 'nowhere/to-be-found'"),
+        (["predict", "--model", "nowhere/to-be-found", TEXT], "has no copy of it: load it once"),
         (["predict", "--model", "FOLDER", ""], "has no words"),
         (["predict", "--model", "FOLDER", "--threshold", "best", TEXT], "no threshold profile 'best'"),
         (["evaluate", "--model", "FOLDER", "--data", "none.csv", "--output", "x.json"], "none.csv does not exist"),

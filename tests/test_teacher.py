@@ -55,7 +55,7 @@ def test_too_few_films_for_a_teacher_are_named():
 def encoder(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("encoder") / "reader"
     set_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
     BertModel(BertConfig(vocab_size=len(tokenizer), initializer_range=0.5, **sizes)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -66,8 +66,8 @@ def test_a_frozen_encoder_teaches_out_of_fold_too(encoder):
     texts = [f"word {i} and {i * 7} others" for i in range(60)]
     truth = (np.random.default_rng(0).random((60, 1)) < 0.5).astype(float)
     features = embed(encoder, texts)
-    assert features.shape == (60, 32)
-    assert np.allclose(np.linalg.norm(features[:, :16], axis=1), 1, atol=1e-5)
+    assert features.shape == (60, 128)
+    assert np.allclose(np.linalg.norm(features[:, :64], axis=1), 1, atol=1e-5)
     inside = (
         probe_model().set_params(onevsrestclassifier__estimator__C=1e6).fit(features, truth).predict_proba(features)
     )
@@ -87,7 +87,7 @@ def test_a_text_that_was_read_is_not_read_again(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr("modeling.teacher._read", lambda name, texts: pytest.fail(f"reads {texts}"))
     again = embed(encoder, ["Another.", "One film."], tmp_path)
     assert np.array_equal(again, first[::-1])
-    monkeypatch.setattr("modeling.teacher._read", lambda name, texts: np.full((len(texts), 32), len(texts)))
+    monkeypatch.setattr("modeling.teacher._read", lambda name, texts: np.full((len(texts), 128), len(texts)))
     assert (embed(encoder, ["Another.", "New."], tmp_path)[1] == 1).all()
 
 

@@ -44,10 +44,11 @@ def command_line(scale: float) -> dict[str, Any]:
 
 
 def fuzz(seconds: float) -> dict[str, Any]:
-    """Made-up files: each is read, or refused by a DataError."""
+    """Made-up files: each is read, or refused by a DataError; anything else is counted and shown."""
     from modeling.data import DataError, assign_splits, read_films
 
-    deadline, read = time.time() + seconds, {"read": 0, "refused": 0}
+    deadline, read = time.time() + seconds, {"read": 0, "refused": 0, "unhandled": 0}
+    examples: list[str] = []
     lines = st.lists(st.lists(WORDS, max_size=5), max_size=6).map(_csv)
     inserted = st.tuples(lines, st.binary(max_size=8), st.integers(0, 200))
     mangled = inserted.map(lambda made: made[0][: made[2]] + made[1] + made[0][made[2] :])
@@ -76,10 +77,13 @@ def fuzz(seconds: float) -> dict[str, Any]:
                 read["read"] += 1
             except DataError:
                 read["refused"] += 1
+            except Exception as error:  # this is what is looked for
+                read["unhandled"] += 1
+                examples[9:] = [f"{error!r} at {made!r}"[:1000]]
 
         while time.time() < deadline:
             each()
-    return {"minutes": round(seconds / 60, 1), **read, "unhandled": 0}
+    return {"minutes": round(seconds / 60, 1), **read, "examples": examples}
 
 
 def _csv(rows: list[list[str]]) -> bytes:

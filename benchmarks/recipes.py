@@ -1,0 +1,314 @@
+"""What pays in training? Each idea alone beside the shipped recipe, shortened; writes results/recipes.json and .png.
+
+    python benchmarks/recipes.py [--ideas focal ema] [--films 2000] [--epochs 5]
+
+Screening, so one seed, and the validation films alone: thresholds are tuned on one half of them and scored on the
+other, and the other way round. The losses that do not ship live here and nowhere else. Finished runs are kept in
+runs/recipes and not repeated.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from transformers import Trainer, TrainerCallback, get_linear_schedule_with_warmup
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from quality import DATA, SPLIT, paired  # noqa: E402
+
+from modeling.arguments import parse_arguments  # noqa: E402
+from modeling.data import file_hash  # noqa: E402
+from modeling.decision import tune_profiles  # noqa: E402
+from modeling.metrics import SCORES, scores  # noqa: E402
+from modeling.prediction_movie_genre import choose, length_batches  # noqa: E402
+from modeling.training import (  # noqa: E402
+    Collator,
+    Films,
+    build_trainer,
+    encode_films,
+    load_films,
+    load_network,
+    sigmoid,
+    versions,
+)
+
+RESULTS = ROOT / "benchmarks" / "results"
+RUNS = ROOT / "runs" / "recipes"
+BASE = "base"
+
+
+@dataclass
+class Idea:
+    """One change to the shipped recipe.
+
+    Attributes:
+        name: for the table.
+        flags: of train.py.
+        change: what is done to the Trainer before it trains; None if the flags are all.
+    """
+
+    name: str
+    flags: Sequence[str] = ()
+    change: Callable[[Trainer], None] | None = None
+
+
+def asymmetric(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Easy negatives count less (Ridnik et al. 2021, equation 7; gamma+ 0, gamma- 4, margin 0.05)."""
+    p = logits.sigmoid()
+    shifted = (p - 0.05).clamp(min=0)
+    return -(labels * p.clamp(min=1e-8).log() + (1 - labels) * shifted**4 * (1 - shifted).clamp(min=1e-8).log())
+
+
+class DistributionBalanced:
+    """Genres weighted against their frequency, film by film (Wu et al. 2020, equations 3 to 5), on cross-entropy."""
+
+    def __init__(self, labels: torch.Tensor) -> None:
+        self.rarity = 1 / labels.sum(dim=0)
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Loss of each film and genre."""
+        alone = self.rarity  # chance of a film by this genre, were all genres sampled equally
+        together = (labels * self.rarity).sum(dim=1, keepdim=True)
+        weights = 0.1 + torch.sigmoid(10 * (alone / together - 0.2))
+        loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        return loss * weights / weights.mean()
+
+
+def with_loss(make: Callable[[torch.Tensor], Callable[..., torch.Tensor]]) -> Callable[[Trainer], None]:
+    """Train on another loss a film and genre; `make` is given all labels."""
+
+    def change(trainer: Trainer) -> None:
+        loss = make(torch.tensor(trainer.train_dataset.labels))
+        trainer.compute_loss_func = lambda outputs, labels, **_: loss(outputs["logits"], labels).mean()
+
+    return change
+
+
+def twice(differently: bool) -> Callable[[Trainer], None]:
+    """R-Drop (Liang et al. 2021), with the divergence of Bernoulli variables.
+
+    Every film is in its batch twice, under two dropout masks, or in two readings besides; answers that differ cost.
+    """
+
+    def change(trainer: Trainer) -> None:
+        collate, rows = Collator(trainer.processing_class.pad_token_id), trainer.train_dataset
+        if differently:
+            others = type(rows)(
+                rows.descriptions, np.array(rows.labels), rows.tokenizer, rows.max_length, rows.arguments
+            )
+
+            class Pairs(torch.utils.data.Dataset):
+                def __len__(self) -> int:
+                    return len(rows)
+
+                def set_epoch(self, epoch: int) -> None:
+                    rows.epoch, others.epoch = epoch, -1 - epoch  # an epoch's number is a seed
+
+                def __getitem__(self, index: int) -> dict[str, Any]:
+                    return {**rows[index], "other": others[index]}
+
+            trainer.train_dataset = Pairs()
+        trainer.data_collator = lambda films: collate(
+            [one for film in films for one in (film, film.get("other", film))]
+        )
+
+        def loss(outputs: Any, labels: torch.Tensor, **_: Any) -> torch.Tensor:
+            logits = outputs["logits"]
+            one, two = logits[0::2], logits[1::2]
+            # KL(p|q) + KL(q|p) of Bernoulli variables is this product.
+            apart = (one.sigmoid() - two.sigmoid()) * (one - two)
+            return F.binary_cross_entropy_with_logits(logits, labels) + 0.5 * apart.mean()
+
+        trainer.compute_loss_func = loss
+
+    return change
+
+
+class MovingAverage(TrainerCallback):
+    """The weights' exponential moving average takes their place when training ends (Polyak averaging, with decay)."""
+
+    def __init__(self, decay: float = 0.99) -> None:
+        self.decay, self.kept = decay, {}
+
+    @torch.no_grad()
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Follow."""
+        decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
+        for name, value in model.named_parameters():
+            self.kept.setdefault(name, value.clone()).lerp_(value, 1 - decay)
+
+    @torch.no_grad()
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Take their place."""
+        for name, value in model.named_parameters():
+            value.copy_(self.kept[name])
+
+
+def masked_pretraining(trainer: Trainer, epochs: int = 2, share: float = 0.15) -> None:
+    """Masked-language modelling on the training descriptions first (Devlin et al. 2019); output tied to the table."""
+    model, tokenizer, rows = trainer.model, trainer.processing_class, trainer.train_dataset
+    ids = tokenizer(rows.descriptions, truncation=True, max_length=rows.max_length)["input_ids"]
+    table = model.get_input_embeddings().weight
+    head = torch.nn.Sequential(torch.nn.Linear(table.shape[1], table.shape[1]), torch.nn.GELU())
+    head.append(torch.nn.LayerNorm(table.shape[1]))
+    bias = torch.nn.Parameter(torch.zeros(len(table)))
+    optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters(), bias], lr=2e-4, weight_decay=0.01)
+    batches = [batch for _ in range(epochs) for batch in length_batches([len(row) for row in ids], 32)]
+    np.random.default_rng(0).shuffle(batches)
+    schedule = get_linear_schedule_with_warmup(optimizer, len(batches) // 20, len(batches))
+    special = torch.tensor(tokenizer.all_special_ids)
+    model.train()
+    for batch in batches:
+        padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt")
+        given, mask = padded["input_ids"], padded["attention_mask"]
+        asked = (torch.rand(given.shape) < share) & ~torch.isin(given, special)
+        chance = torch.rand(given.shape)
+        shown = torch.where(asked & (chance < 0.8), tokenizer.mask_token_id, given)
+        shown = torch.where(asked & (chance > 0.9), torch.randint_like(given, len(table)), shown)
+        states = model(shown, mask, output_hidden_states=True).hidden_states[-1]
+        loss = F.cross_entropy(head(states[asked]) @ table.T + bias, given[asked])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+
+IDEAS = {
+    BASE: Idea("the shipped recipe, shortened"),
+    "focal": Idea("focal loss, gamma 2", ("--loss", "focal")),
+    "asymmetric": Idea("asymmetric loss", (), with_loss(lambda labels: asymmetric)),
+    "balanced": Idea("distribution-balanced weights", (), with_loss(DistributionBalanced)),
+    "true_labels": Idea("no teacher", ("--teacher", "none")),
+    "linear_teacher": Idea("the linear teacher alone", ("--teacher", "linear")),
+    "all_tokens": Idea("no token dropout", ("--token_dropout", "0")),
+    "plain_readings": Idea("no other names, no typos", ("--other_people", "0", "--typos", "0")),
+    "r_drop": Idea("R-Drop", (), twice(differently=False)),
+    "two_readings": Idea("R-Drop between two readings", ("--remove_unused_columns", "false"), twice(differently=True)),
+    "ema": Idea("moving average of the weights", (), lambda trainer: trainer.add_callback(MovingAverage())),
+    "masked": Idea("masked-language pretraining", (), masked_pretraining),
+    "graph": Idea("label graph", ("--label_graph", "gcn")),
+}
+
+
+def run(idea: Idea, folder: Path, films: int, epochs: float, threads: int) -> None:
+    """Train, and keep the validation films' probabilities."""
+    started = time.time()
+    flags = {
+        "train_file": DATA, "split_file": SPLIT, "output_dir": folder, "num_train_epochs": epochs,
+        "eval_strategy": "no", "save_strategy": "no", "disable_tqdm": True, "cpu_threads": threads,
+    }  # fmt: skip
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    data, network, arguments = parse_arguments([str(ROOT / "configs" / "best.yaml"), *words, *idea.flags])
+    torch.manual_seed(arguments.seed)
+    parts = load_films(data)
+    train = parts.parts["train"]
+    some = np.random.default_rng(0).permutation(len(train))[:films]
+    parts = Films(parts.parts | {"train": train.select(some)}, parts.genres, parts.split)
+    model, tokenizer = load_network(network, parts, arguments.seed)
+    trainer = build_trainer(model, tokenizer, parts, arguments)
+    if idea.change:
+        idea.change(trainer)
+    trainer.train()
+    validation = encode_films(
+        parts.parts["validation"], parts.truth("validation"), tokenizer, model.config.max_position_embeddings
+    )
+    model.eval()
+    probabilities = np.empty((len(validation), len(parts.genres)))
+    for batch in length_batches(validation["length"], 64):
+        given = Collator(tokenizer.pad_token_id)([validation[i] for i in batch])
+        with torch.inference_mode():
+            probabilities[batch] = sigmoid(model(given["input_ids"], given["attention_mask"]).logits.numpy())
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "truth.npy", parts.truth("validation"))
+    (folder / "run.json").write_text(json.dumps({"seconds": round(time.time() - started, 1)}))
+    np.save(folder / "validation.npy", probabilities)  # last: it says that the run is whole
+
+
+def decided(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Each half of the films at the thresholds that serve the other half's micro-F1 best."""
+    half = np.random.default_rng(0).permutation(len(truth)) % 2 == 0
+    chosen = np.zeros(truth.shape, dtype=bool)
+    for fit in (half, ~half):
+        thresholds = tune_profiles(truth[fit], probabilities[fit])["micro_f1"]
+        chosen[~fit] = choose(probabilities[~fit], np.array(thresholds), 1)
+    return chosen
+
+
+def plot(ideas: dict[str, dict[str, Any]], path: Path) -> None:
+    """What each idea adds to the shipped recipe, with intervals."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shown = ("micro_f1", "macro_f1", "mean_average_precision")
+    rows = {key: idea for key, idea in ideas.items() if key != BASE}
+    figure, axes = plt.subplots(1, len(shown), figsize=(11, 1 + 0.35 * len(rows)), sharey=True, layout="constrained")
+    for axis, score in zip(axes, shown, strict=True):
+        values = np.array([idea["more_than_base"]["difference"][score] for idea in rows.values()])
+        bounds = np.array([idea["more_than_base"]["intervals"][score] for idea in rows.values()]).T
+        axis.errorbar(
+            values, [idea["name"] for idea in rows.values()], xerr=np.abs(bounds - values), fmt="o", capsize=3
+        )
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set_title(score.replace("_", " "))
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].invert_yaxis()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ideas", nargs="+", default=list(IDEAS), choices=list(IDEAS))
+    parser.add_argument("--films", type=int, default=2000, help="training films")
+    parser.add_argument("--epochs", type=float, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    if not DATA.exists():
+        sys.exit(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone")
+    runs = RUNS / f"{options.films}x{options.epochs:g}"
+    for key in options.ideas:
+        if not (runs / key / "validation.npy").exists():
+            print(f"{IDEAS[key].name} ...", flush=True)
+            run(IDEAS[key], runs / key, options.films, options.epochs, options.threads)
+
+    arrays, ideas = {}, {}
+    for key, idea in IDEAS.items():
+        if (runs / key / "validation.npy").exists():
+            truth, probabilities = np.load(runs / key / "truth.npy"), np.load(runs / key / "validation.npy")
+            arrays[key] = [decided(truth, probabilities), probabilities]
+            seconds = json.loads((runs / key / "run.json").read_text())["seconds"]
+            ideas[key] = {"name": idea.name, **scores(truth, *arrays[key]), "seconds": seconds}
+    for key in ideas:
+        if key != BASE and BASE in ideas:
+            ideas[key]["more_than_base"] = paired(truth, arrays[key], arrays[BASE])
+    result = {
+        "protocol": "one seed; validation films; thresholds for micro-F1 tuned on one half, scored on the other",
+        "command": "python benchmarks/recipes.py",
+        "data": {"source": DATA.name, "sha256": file_hash(DATA), "films": options.films, "epochs": options.epochs},
+        "ideas": ideas,
+        "versions": versions(),
+    }
+    (RESULTS / "recipes.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if len(ideas) > 1 and BASE in ideas:
+        plot(ideas, RESULTS / "recipes.png")
+    for idea in ideas.values():
+        print(f"{idea['name']:<32}", *(f"{name} {idea[name]:.3f}" for name in SCORES))
+
+
+if __name__ == "__main__":
+    main()
