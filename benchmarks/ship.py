@@ -7,6 +7,7 @@ figures: its scores on the test films are what the card states, as those of a tw
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from modeling.card import render_card  # noqa: E402
+from modeling.training import plot_genres  # noqa: E402
 
 DATA = Path("../shared/data/top_movies.csv")
 CHECKPOINT = ROOT / "checkpoint"
@@ -43,6 +45,8 @@ def main() -> None:
         shutil.copy(ROOT / options.twin / "evaluation.json", CHECKPOINT / "evaluation.json")
     for path in (ROOT / "modeling").glob("*_movie_genre.py"):
         shutil.copy(path, CHECKPOINT / path.name)
+    together = json.loads((CHECKPOINT / "evaluation.json").read_text(encoding="utf-8"))["cooccurrence"]
+    plot_genres(**together, path=CHECKPOINT / "genres.png")
     card = render_card(CHECKPOINT, CHECKPOINT.name, results=ROOT / "benchmarks" / "results")
     (CHECKPOINT / "README.md").write_text(card, encoding="utf-8")
 

@@ -92,6 +92,7 @@ def render_card(
         is_tmdb=is_tmdb,
         base_model=base_model,
         figures=_figures,
+        picture=(folder / "genres.png").exists(),
     )
     # A section that is left out leaves blank lines behind.
     return re.sub(r"\n{3,}", "\n\n", card)

@@ -50,7 +50,7 @@ MODEL_FILES = (
 )
 # What is published beside it, where it exists. Everything else in a folder stays at home: training_args.bin is a
 # pickle, optimizer states are large, and nobody knows what else lies there.
-RECORDS = ("training.json", "evaluation.json", "curves.png", "onnx/*.onnx", "onnx/*.json")
+RECORDS = ("training.json", "evaluation.json", "*.png", "onnx/*.onnx", "onnx/*.json")
 DATA_FILES = ("README.md", "*.csv")
 SPACE_FILES = ("app.py", "requirements.txt", "modeling/*.py", "data/*.csv")
 # What an earlier push, by other means, may have left, and what must not stay.

@@ -298,7 +298,6 @@ def curves(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[str], 
             }
     order = np.argsort(probabilities, axis=None)
     bins = np.array_split(order, CALIBRATION_BINS)
-    together = truth.T @ truth
     return {
         "curves": lines,
         "reliability": {
@@ -306,11 +305,14 @@ def curves(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[str], 
             "frequency": [float(truth.ravel()[rows].mean()) for rows in bins],
             "count": [len(rows) for rows in bins],
         },
-        "cooccurrence": {
-            "genres": list(genres),
-            "matrix": _ratio(together, np.broadcast_to(together.diagonal()[:, None], together.shape)).tolist(),
-        },
+        "cooccurrence": {"genres": list(genres), "matrix": cooccurrence(truth).tolist()},
     }
+
+
+def cooccurrence(truth: np.ndarray) -> np.ndarray:
+    """Of the films of a genre (row), the share that has another too (column); (genres, genres)."""
+    together = truth.T @ truth
+    return _ratio(together, np.broadcast_to(together.diagonal()[:, None], together.shape))
 
 
 def disagreements(

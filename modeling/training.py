@@ -1,7 +1,7 @@
 """From a file of films to a folder that `from_pretrained` loads.
 
 The work itself is done by Hugging Face's Trainer; this module brings the batches, the losses, the choice of the best
-epoch by F1, and what is left behind: weights, tokenizer, thresholds, figures and curves.
+epoch by F1, and what is left behind: weights, tokenizer, thresholds, figures and pictures.
 """
 
 import importlib.metadata
@@ -56,7 +56,7 @@ from .data import (
     split_hashes,
 )
 from .decision import DEFAULT_OBJECTIVE, FOLDS, best_global_threshold, fit_calibration, tune_profiles
-from .metrics import scores
+from .metrics import cooccurrence, scores
 from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
 from .prediction_movie_genre import choose, resolve_thresholds
@@ -67,6 +67,7 @@ from .warm_start import warm_start
 logger = logging.getLogger(__name__)
 
 CURVE_ROWS = 1000  # at most so many training films, and no more than there are to validate, give the training curve
+SHOWN_SHARE = 0.1  # smaller shares get no figure in the genres' picture
 EMBEDDING_SCALE = 0.1  # large beside a step of AdamW, so that what the corpus taught is not overrun at once
 
 
@@ -402,6 +403,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         if not data.fit_all:
             _write_json(output / "split.json", source | films.split)
         plot_curves(trainer.state.log_history, output / "curves.png")
+        plot_genres(films.genres, cooccurrence(films.truth("train")), output / "genres.png")
         show_results(results)
         Console().print(f"model in {output}, curves in {output / 'curves.png'}, {time.time() - started:.0f} s")
         if publish is not None:
@@ -534,6 +536,29 @@ def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_genres(genres: Sequence[str], matrix: np.ndarray, path: Path) -> None:
+    """The genres' graph: of the films of a genre (row), the share that has another too (column); (genres, genres)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shares = np.where(np.eye(len(genres), dtype=bool), np.nan, np.asarray(matrix, dtype=float))
+    figure, axis = plt.subplots(figsize=(8, 7), layout="constrained")
+    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= SHOWN_SHARE:
+            axis.text(
+                column, row, f"{100 * share:.0f}", ha="center", va="center", color="white" if share > 0.5 else "black"
+            )
+    axis.set_xticks(range(len(genres)), genres, rotation=60, ha="right")
+    axis.set_yticks(range(len(genres)), genres)
+    axis.set(xlabel="have this genre too", ylabel="of the films of this genre", title="Genres that go together, %")
+    figure.colorbar(picture, shrink=0.6)
+    figure.savefig(path, dpi=90)
     plt.close(figure)
 
 

@@ -194,11 +194,11 @@ def test_training_publishes_the_allow_list_in_one_commit(trip):
     repository = trip.hub.repository(REPO)
     assert set(repository.commits[trip.pushed]) == {
         *MODEL_FILES,
-        *(".gitattributes", "README.md", "training.json", "curves.png"),
+        *(".gitattributes", "README.md", "training.json", "curves.png", "genres.png"),
     }
     ours = [oid for oid, message in repository.messages.items() if message not in ("initial commit", "put")]
     assert ours == [trip.pushed]
-    assert f"you/movie-genre: 10 new; commit {trip.pushed[:7]}" in trip.training.stdout
+    assert f"you/movie-genre: 11 new; commit {trip.pushed[:7]}" in trip.training.stdout
 
 
 def test_its_card_says_that_the_figures_are_those_of_validation_films(trip):

@@ -92,7 +92,8 @@ def test_a_run_leaves_its_record_its_split_and_its_curves_but_no_pickle(run, som
     split = json.loads((folder / "split.json").read_text())
     with some_films.open(encoding="utf-8", newline="") as file:
         assert len(split["test"]) == sum(row["split"] == "test" for row in csv.DictReader(file))
-    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("curves.png", "genres.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     assert not [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
 
 
