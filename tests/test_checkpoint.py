@@ -35,6 +35,7 @@ def test_it_is_complete_and_holds_no_pickle():
         "config.json",
         "configuration_movie_genre.py",
         "evaluation.json",
+        "genres.png",
         "model.safetensors",
         "modeling_movie_genre.py",
         "prediction_movie_genre.py",
