@@ -39,7 +39,7 @@ NAMES = {
     "tfidf": "TF-IDF + logistic regression",
     "fasttext": "fastText",
 }
-# Slow contenders read every tenth text: a rate needs no more, and a run has an end.
+# Slow contenders read every twentieth text: a rate needs no more, and a run has an end.
 SAMPLED = ("minilm_pipeline", "minilm_sorted", "minilm_int8", "notebook")
 # Ratio of medians wanted, ours to theirs: rates, or for "one" and "cold" how many times shorter.
 WANTED = {
@@ -309,7 +309,7 @@ def measure_bulk(contenders: Contenders, names: Sequence[str], rows: int, repeti
     threads = os.cpu_count() or 1
     texts = varied(read_films()[0], rows)
     asks = {name: ask for name in names if (ask := contenders.load(name, threads)) is not None}
-    given = {name: texts[::10] if name in SAMPLED else texts for name in asks}
+    given = {name: texts[::20] if name in SAMPLED else texts for name in asks}
     runs: dict[str, list[float]] = {name: [] for name in asks}
     peaks = []
     for ask in asks.values():

@@ -429,7 +429,7 @@ def build_trainer(
     callbacks: list[TrainerCallback] = []
     if "validation" not in scored:
         arguments.load_best_model_at_end, arguments.metric_for_best_model = False, None
-    elif arguments.early_stopping_patience:
+    elif arguments.early_stopping_patience and arguments.eval_strategy != "no":
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
     return CheckpointTrainer(
         model=model,

@@ -362,6 +362,30 @@ def test_the_losses_follow_their_formulas():
     assert torch.isclose(Loss("focal", 0.0)({"logits": logits}, labels), F.binary_cross_entropy(p, labels))
 
 
+@pytest.mark.parametrize("loss", ["bce", "focal"])
+def test_accumulated_batches_step_as_one_large_batch(some_films, tmp_path, loss):
+    """Eight films twice are a step as sixteen at once are: the loss neither grows nor shrinks."""
+    films = load_films(DataArguments(train_file=str(some_films)))
+    films.parts["train"] = films.parts["train"].select(range(64))
+    steps, weights = [], []
+    for size, accumulated in ((16, 1), (8, 2)):
+        arguments = MovieGenreTrainingArguments(
+            output_dir=str(tmp_path), use_cpu=True, teacher="none", token_dropout=0, loss=loss, num_train_epochs=2,
+            per_device_train_batch_size=size, gradient_accumulation_steps=accumulated, disable_tqdm=True,
+            train_sampling_strategy="random", eval_strategy="no", save_strategy="no", load_best_model_at_end=False,
+            logging_strategy="steps", logging_steps=1,
+        )  # fmt: skip
+        still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+        model = tiny_model(id2label=dict(enumerate(films.genres)), vocab_size=30_522, dropout_samples=1, **still)
+        trainer = build_trainer(model, load_tokenizer(None, 64), films, arguments)
+        trainer.train()
+        steps.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert len(steps[0]) == 8
+    assert steps[0] == pytest.approx(steps[1], abs=1e-5)
+    assert (weights[0] - weights[1]).abs().mean() < 1e-5  # AdamW makes much of the rounding of small gradients
+
+
 def test_the_logistic_function_does_not_overflow():
     assert sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
 
