@@ -21,6 +21,8 @@ lint: .venv/dev  ## style and types
 proofs: .venv/dev  ## the long measurements; writes benchmarks/results
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[pretrained,onnx,benchmarks]'
 	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/data_efficiency.py
+	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/behaviour.py
 	$(BIN)/python benchmarks/reliability
 	$(BIN)/python benchmarks/speed.py

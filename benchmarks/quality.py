@@ -8,6 +8,8 @@ that an interrupted benchmark goes on where it stopped.
 """
 
 import argparse
+import copy
+import csv
 import json
 import os
 import platform
@@ -92,6 +94,23 @@ class Films:
         texts, truth = np.array(films["description"], dtype=object), genre_matrix(films, self.genres)
         self.texts = {name: texts[names == name] for name in ("train", "validation", "test")}
         self.truth = {name: truth[names == name] for name in self.texts}
+        self.path = DATA
+
+    def with_fewer(self, count: int, folder: Path) -> "Films":
+        """The same with so many training films, of which each smaller number is a part; a file of them in `folder`."""
+        some = np.random.default_rng(0).permutation(len(self.texts["train"]))[:count]
+        fewer = copy.copy(self)
+        fewer.texts = self.texts | {"train": self.texts["train"][some]}
+        fewer.truth = self.truth | {"train": self.truth["train"][some]}
+        fewer.path = folder / "films.csv"
+        folder.mkdir(parents=True, exist_ok=True)
+        with fewer.path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["movie_name", "genre", "description"])
+            for name, texts in fewer.texts.items():
+                for text, row in zip(texts, fewer.truth[name], strict=True):
+                    table.writerow(["", ", ".join(g for g, given in zip(self.genres, row, strict=True) if given), text])
+        return fewer
 
 
 def fit_tfidf(films: Films, folder: Path, seed: int) -> dict[str, Any]:
@@ -237,7 +256,7 @@ def fit_network(films: Films, folder: Path, seed: int, flags: list[str], threads
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     log = folder.with_suffix(".log").open("w")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py", *flags]
-    launch += ["--train_file", os.path.relpath(DATA, ROOT), "--split_file", os.path.relpath(SPLIT, ROOT)]
+    launch += ["--train_file", os.path.relpath(films.path, ROOT), "--split_file", os.path.relpath(SPLIT, ROOT)]
     launch += ["--cpu_threads", str(threads), "--seed", str(seed), "--output_dir", str(folder.relative_to(ROOT))]
     launch += ["--overwrite_output_dir", "true"]
     subprocess.run(launch, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)

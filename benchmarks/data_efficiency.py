@@ -1,0 +1,117 @@
+"""How many films does it take? Ours and two others from 500 films on; writes results/data_efficiency.json and .png.
+
+    python benchmarks/data_efficiency.py [--sizes 500 2000 5000] [--systems best tfidf minilm]
+
+The protocol is that of quality.py, one seed; the validation and test films are always all of them, and each smaller
+training set is a part of the next. Finished runs are kept in runs/data_efficiency and not repeated.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from quality import BASELINES, DATA, LABELS, NETWORKS, RESULTS, Films, fit_network, mean_scores  # noqa: E402
+
+from modeling.data import file_hash  # noqa: E402
+from modeling.decision import tune_profiles  # noqa: E402
+from modeling.metrics import bootstrap  # noqa: E402
+from modeling.prediction_movie_genre import choose  # noqa: E402
+from modeling.training import versions  # noqa: E402
+
+RUNS = ROOT / "runs" / "data_efficiency"
+SYSTEMS = ("best", "tfidf", "minilm")
+
+
+def fit(system: str, films: Films, folder: Path, threads: int) -> None:
+    """One run, unless it is there already."""
+    if (folder / "run.json").exists():
+        return
+    print(f"{LABELS[system]}, {len(films.texts['train']):,} films ...", flush=True)
+    started = time.time()
+    folder.mkdir(parents=True, exist_ok=True)
+    if system in NETWORKS:
+        profiles = fit_network(films, folder, 0, NETWORKS[system], threads)["profiles"]
+    else:
+        BASELINES[system](films, folder, 0)
+        profiles = tune_profiles(films.truth["validation"], np.load(folder / "validation.npy"))
+    run = {"thresholds": profiles["micro_f1"], "seconds": round(time.time() - started, 1)}
+    (folder / "run.json").write_text(json.dumps(run))
+
+
+def summarise(truth: np.ndarray, folder: Path) -> dict[str, Any]:
+    """Scores on the test films, with 95 % intervals over them."""
+    run, probabilities = json.loads((folder / "run.json").read_text()), np.load(folder / "test.npy")
+    arrays = [choose(probabilities, np.array(run["thresholds"]), 1), probabilities]
+    intervals = bootstrap(mean_scores, [truth, *arrays])
+    return {**mean_scores(truth, *arrays), "intervals": intervals, "seconds": run["seconds"]}
+
+
+def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """A line a system, with intervals."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shown = ("micro_f1", "macro_f1", "mean_average_precision")
+    figure, axes = plt.subplots(1, len(shown), figsize=(12, 3.6), layout="constrained")
+    for axis, score in zip(axes, shown, strict=True):
+        for system, sizes in results.items():
+            values = np.array([figures[score] for figures in sizes.values()])
+            bounds = np.array([figures["intervals"][score] for figures in sizes.values()]).T
+            films = [int(size) for size in sizes]
+            axis.errorbar(films, values, yerr=np.abs(bounds - values), marker="o", capsize=3, label=LABELS[system])
+        axis.set(xscale="log", xlabel="training films", title=score.replace("_", " "))
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Run what is missing, then write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[500, 2000, 5000])
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    if not DATA.exists():
+        sys.exit(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone")
+    torch.set_num_threads(options.threads)
+    films = Films()
+    for size in options.sizes:
+        fewer = films.with_fewer(size, RUNS / str(size))
+        for system in options.systems:
+            fit(system, fewer, RUNS / str(size) / system, options.threads)
+    results: dict[str, dict[str, Any]] = {}
+    for size in sorted(int(path.name) for path in RUNS.iterdir()):
+        for system in SYSTEMS:
+            if (RUNS / str(size) / system / "run.json").exists():
+                results.setdefault(system, {})[str(size)] = summarise(films.truth["test"], RUNS / str(size) / system)
+    result = {
+        "protocol": "one seed; thresholds for micro-F1 tuned on the validation films, scored on the test films",
+        "command": "python benchmarks/data_efficiency.py",
+        "data": {"source": DATA.name, "sha256": file_hash(DATA)},
+        "names": {system: LABELS[system] for system in results},
+        "systems": results,
+        "versions": versions(),
+    }
+    (RESULTS / "data_efficiency.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    plot(results, RESULTS / "data_efficiency.png")
+    for system, sizes in results.items():
+        for size, figures in sizes.items():
+            print(f"{LABELS[system]:<32} {size:>6} films: micro-F1 {figures['micro_f1']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
