@@ -200,6 +200,10 @@ def reliability(results: dict[str, Any]) -> str:
             f"| {load['calls']:,} calls beside Monte-Carlo requests | memory {load['resident_mb_before']:,.0f} to "
             f"{load['resident_mb_after']:,.0f} MB | {load['bit_identical']:,} answers bit for bit those made alone |",
         ]
+    if branches := results.get("branches"):
+        rows += [
+            f"| branches of `modeling/` | {branches['branches']:,} | tests take {branches['share']:.0%} |",
+        ]
     if mutants := results.get("mutants"):
         rows += [
             f"| faults put into the code | {mutants['sampled']} of {mutants['possible']} | "
