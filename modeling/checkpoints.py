@@ -7,6 +7,7 @@ counts once its seal is there: `seal.json`, written last, with the SHA-256 of ev
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
@@ -14,8 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
@@ -28,10 +28,6 @@ BYTES_A_PARAMETER = 12  # the weight in 32 bits, and AdamW's two moments of it
 class CheckpointTrainer(Trainer):
     """Hugging Face's Trainer, which seals its checkpoints and stops at a loss or gradient that is not finite."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.add_callback(FiniteGradients())
-
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One forward and backward pass.
 
@@ -42,6 +38,17 @@ class CheckpointTrainer(Trainer):
         if not torch.isfinite(loss):
             raise FloatingPointError(_sick(f"the loss is {loss.item()}", self.args, self.state))
         return loss
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        """The gradients' norm, on the way to the optimizer.
+
+        Raises:
+            FloatingPointError: if it is not finite. With fp16 it may be: loss scaling leaves such steps out by itself.
+        """
+        norm = super()._get_grad_norm(*args, **kwargs)
+        if not self.args.fp16 and not math.isfinite(norm):
+            raise FloatingPointError(_sick("a gradient is not finite", self.args, self.state))
+        return norm
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save, seal, and only then let go of older checkpoints.
@@ -70,24 +77,6 @@ class CheckpointTrainer(Trainer):
             rotate_checkpoints(
                 str(folder.parent), save_total_limit=limit, best_model_checkpoint=self.state.best_model_checkpoint
             )
-
-
-class FiniteGradients(TrainerCallback):
-    """Stops training before a gradient that is not finite reaches the weights."""
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Check all gradients.
-
-        Raises:
-            FloatingPointError: if one is not finite.
-        """
-        if args.fp16:  # its loss scaling meets infinities, and leaves out such steps by itself
-            return
-        norm = nn.utils.get_total_norm([p.grad for p in kwargs["model"].parameters() if p.grad is not None])
-        if not torch.isfinite(norm):
-            raise FloatingPointError(_sick("a gradient is not finite", args, state))
 
 
 def _sick(what: str, args: TrainingArguments, state: TrainerState) -> str:
