@@ -9,6 +9,7 @@ at /gradio_api/mcp/ where the `mcp` extra is installed.
 
 import importlib.util
 import os
+import signal
 import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # phone nobody
@@ -34,6 +35,7 @@ def main() -> None:
         service = serving.Service()
     except (OSError, ValueError) as error:
         sys.exit(f"app.py: {error}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Gradio ends on an interrupt, answers under way first
     build(service).launch(
         server_name=serving.HOST,
         server_port=serving.PORT,

@@ -6,8 +6,10 @@ import csv
 import json
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from gradio_client import Client, handle_file
@@ -185,6 +187,17 @@ def test_a_full_queue_refuses_and_another_model_is_served_by_its_folder(saved):
     finally:
         process.kill()
         process.wait(timeout=30)
+
+
+def test_it_is_told_to_end_and_answers_first_what_it_was_asked():
+    process, url = serve()
+    body = {"descriptions": [f"{'A gunman rides into town. ' * 80}{i}" for i in range(16)], "mc_samples": 100}
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(http, f"{url}/api/v1/predict", body)
+        time.sleep(0.5)
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+        assert reply.result()[0] == 200
 
 
 def test_help_lists_the_settings():
