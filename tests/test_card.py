@@ -157,7 +157,7 @@ def test_a_section_appears_when_its_results_do(folder, tmp_path):
     (folder / "evaluation.json").write_text(json.dumps(measured))
     results = tmp_path / "results"
     results.mkdir()
-    speed = json.loads((ROOT / "benchmarks" / "results" / "speed.json").read_text(encoding="utf-8"))
+    speed = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))
     speed["bulk"]["rows_a_second"]["ours_int8"]["median"] = 1234.4
     (results / "speed.json").write_text(json.dumps(speed))
     card = render_card(folder, "you/movies", results=results)
