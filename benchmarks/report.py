@@ -201,12 +201,14 @@ def reliability(results: dict[str, Any]) -> str:
             "for bit as an undisturbed one |"
         ]
     if files := results.get("files"):
-        told, fuzz = files["command_line"], files["fuzzing"]
         rows += [
-            f"| malformed files | {told['files']} kinds | {told['refused_with_code_2']} refused with a sentence and "
-            "code 2, nothing written |",
-            f"| made-up files | {fuzz['read'] + fuzz['refused']:,} in {fuzz['minutes']:.0f} minutes | "
-            f"{fuzz['unhandled']} unhandled errors |",
+            f"| malformed files | {files['files']} kinds | {files['refused_with_code_2']} refused with a sentence and "
+            "code 2, nothing written |"
+        ]
+    if fuzz := results.get("fuzz"):
+        rows += [
+            f"| made-up files | {fuzz['minutes']:.0f} minutes: {fuzz['read']:,} read, {fuzz['refused']:,} refused | "
+            f"{fuzz['unhandled']} unhandled errors |"
         ]
     if load := results.get("load"):
         statuses = ", ".join(f"{count:,} x {status}" for status, count in load["statuses"].items())

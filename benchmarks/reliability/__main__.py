@@ -1,6 +1,6 @@
-"""Does it hold? Kills, broken files, load, branches taken, mutants; writes results/reliability.json.
+"""Does it hold? Kills, broken and made-up files, load, branches taken, mutants; writes results/reliability.json.
 
-    python benchmarks/reliability [kills files load branches mutants] [--quick]
+    python benchmarks/reliability [kills files fuzz load branches mutants] [--quick]
 
 Each part writes its figures as soon as it has them, and leaves those of the others as they are.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 RESULTS = ROOT / "benchmarks" / "results" / "reliability.json"
-PARTS = ("kills", "files", "load", "branches", "mutants")
+PARTS = ("kills", "files", "fuzz", "load", "branches", "mutants")
 
 
 def main() -> None:
