@@ -50,7 +50,7 @@ COMPUTED = {
     ast.Pow: ast.Mult,
 }
 COMPUTED |= {ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.FloorDiv: ast.Mult}
-Change = tuple[str, int, str, str]  # file, line, before, after
+Change = tuple[str, int, int, str, str]  # file, line, column in bytes, before, after
 
 
 def measure(scale: float) -> dict[str, Any]:
@@ -69,29 +69,38 @@ def measure(scale: float) -> dict[str, Any]:
         "killed": sum(killed),
         "share": round(sum(killed) / len(sample), 3),
         "by_file": {file: {"sampled": len(values), "killed": sum(values)} for file, values in by_file.items()},
-        "survivors": [f"{file}:{line}: {before}  ->  {after}" for file, line, before, after in alive],
+        "survivors": [f"{file}:{line}: {before}  ->  {after}" for file, line, _, before, after in alive],
     }
 
 
 def mutants(file: str, names: tuple[str, ...]) -> Iterator[Change]:
-    """Every change of one place."""
+    """Every change of one place, annotations aside: nothing runs them."""
     source = (ROOT / "modeling" / file).read_text(encoding="utf-8")
-    tree = ast.parse(source)
     wanted = [
         node
-        for node in ast.walk(tree)
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and (not names or node.name in names)
     ]
     seen = set()
-    for node in (inner for outer in wanted for inner in ast.walk(outer)):
-        if id(node) in seen or not isinstance(node, ast.expr):
+    for node in (inner for outer in wanted for inner in _expressions(outer)):
+        before, place = ast.get_source_segment(source, node), (node.lineno, node.col_offset, node.end_col_offset)
+        if place in seen or not before or "\n" in before or _is_message(node, source):
             continue
-        seen.add(id(node))
-        before = ast.get_source_segment(source, node)
+        seen.add(place)
         for after in _changed(node):
-            if before and "\n" not in before and not _is_message(node, source):
-                yield file, node.lineno, before, after
-                break
+            yield file, node.lineno, node.col_offset, before, after
+
+
+def _expressions(node: ast.AST) -> Iterator[ast.expr]:
+    """Those within a node that are computed when the program runs."""
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.expr):
+                yield child
+            if isinstance(child, ast.AST):
+                yield from _expressions(child)
 
 
 def _changed(node: ast.expr) -> Iterator[str]:
@@ -119,7 +128,7 @@ def _is_message(node: ast.expr, source: str) -> bool:
 
 def _killed(change: Change) -> bool:
     """Whether a test fails, or takes too long, on a copy of the project with this change."""
-    file, line, before, after = change
+    file, line, column, before, after = change
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
         for folder in ("modeling", "tests", "configs", "data", "benchmarks"):
@@ -127,9 +136,10 @@ def _killed(change: Change) -> bool:
         for entry in ("checkpoint", "pyproject.toml", "train.py", "app.py", "README.md"):
             (copy / entry).symlink_to(ROOT / entry)
         path = copy / "modeling" / file
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        lines[line - 1] = lines[line - 1].replace(before, after, 1)
-        path.write_text("".join(lines), encoding="utf-8")
+        lines = path.read_bytes().splitlines(keepends=True)
+        changed, end = lines[line - 1], column + len(before.encode())
+        lines[line - 1] = changed[:column] + after.encode() + changed[end:]
+        path.write_bytes(b"".join(lines))
         tests = [str(copy / "tests" / test) for test in TARGETS[file][1]]
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
         environment = os.environ | {"PYTHONPATH": str(copy), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
