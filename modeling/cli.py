@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .backends import load
+
 if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answers at once
     import numpy as np
 
     from . import MovieGenreModel
     from .hub import Publication
-    from .onnx_runtime import MovieGenreOnnx
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -143,40 +144,9 @@ def _off_topic(
     return result
 
 
-def _load(model: str, revision: str | None) -> "MovieGenreModel":
-    from huggingface_hub.errors import StrictDataclassError
-
-    from . import MovieGenreModel
-
-    try:
-        return MovieGenreModel.from_pretrained(model, revision=revision or "main")
-    except ConnectionError:
-        raise
-    except OSError as error:
-        raise ValueError(
-            f"no model in {model!r}: neither a folder with config.json nor a repository that the Hub gives "
-            f"({str(error).splitlines()[0]})"
-        ) from None
-    except StrictDataclassError as error:  # a configuration that this code does not read
-        raise ValueError(f"{model!r} cannot be loaded: {error.__cause__ or error}") from None
-
-
-def _load_backend(backend: str, model: str, revision: str | None) -> "MovieGenreModel | MovieGenreOnnx":
-    """The model on PyTorch or ONNX Runtime, with this process' share of the cores."""
-    # accelerate launch leaves one thread to a process, whatever the number of cores.
-    threads = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    if backend == "onnx":
-        try:
-            from .onnx_runtime import MovieGenreOnnx
-        except ImportError as error:
-            raise ValueError(f"{error.name} is not installed: pip install 'movie-genre-model[onnx]'") from None
-        return MovieGenreOnnx.from_pretrained(model, revision=revision, threads=threads)
-    if backend != "torch":
-        raise ValueError(f"--backend {backend!r} is not known; choose torch or onnx")
-    import torch
-
-    torch.set_num_threads(threads)
-    return _load(model, revision)
+def _share_of_cores() -> int:
+    """Threads of this process: accelerate launch leaves one to each, whatever the number of cores."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _threshold(text: str | None) -> float | str | None:
@@ -226,7 +196,7 @@ def predict(
     if source is not None and output is not None:
         from .bulk import predict_file
 
-        loaded = _load_backend(backend, model, revision)
+        loaded = load(model, revision, backend=backend, threads=_share_of_cores())
         weights = _weights_hash(model, backend)
         about = {"model": model, "revision": revision, "weights": weights, "backend": backend, **options}
         rank, world_size = (int(os.environ.get(*pair)) for pair in (("RANK", "0"), ("WORLD_SIZE", "1")))
@@ -245,7 +215,8 @@ def predict(
         print(f"genres of {rows:,} rows in {output}{part}")
         return
     texts = texts or [line.strip() for line in sys.stdin if line.strip()]
-    for prediction in _load_backend(backend, model, revision).predict_genres(texts, **options):
+    loaded = load(model, revision, backend=backend, threads=_share_of_cores())
+    for prediction in loaded.predict_genres(texts, **options):
         print(json.dumps(prediction.to_dict(), ensure_ascii=False))
 
 
@@ -299,7 +270,7 @@ def evaluate(
     from .metrics import certainties, evaluation
     from .prediction_movie_genre import choose, resolve_thresholds
 
-    loaded = _load(model, revision)
+    loaded = load(model, revision)
     config = loaded.config
     rule = _threshold(profile)
     thresholds = resolve_thresholds(rule, config.genres, config.threshold_profiles or {}, config.default_profile)
@@ -361,7 +332,7 @@ def tune(
         raise ValueError(f"--objective {objective!r} is not known; choose from {', '.join(OBJECTIVES)}")
     if output.exists() and (output.samefile(model) if Path(model).exists() else any(output.iterdir())):
         raise ValueError(f"--output {output} is not an empty folder: name a new one")
-    loaded = _load(model, revision)
+    loaded = load(model, revision)
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
     thresholds = tune_thresholds(films.truth, films.probabilities, objective, min_genres=loaded.config.min_genres)
     loaded.config.threshold_profiles = (loaded.config.threshold_profiles or {}) | {
@@ -492,7 +463,7 @@ def export(
         from .export import export as write
     except ImportError as error:
         raise ValueError(f"{error.name} is not installed: pip install 'movie-genre-model[onnx]'") from None
-    write(_load(model, revision), output, int8=int8)
+    write(load(model, revision), output, int8=int8)
     size = (output / "model.onnx").stat().st_size
     print(f"{'int8' if int8 else 'float32'} ONNX model in {output}, {size / 1e6:.0f} MB")
 

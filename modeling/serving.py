@@ -4,14 +4,13 @@
 sends a `PredictRequest`, so that every limit binds them all.
 """
 
-import importlib.util
 import json
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import anyio.to_thread
 import numpy as np
@@ -25,6 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import __version__
+from .backends import Model, load
 from .prediction_movie_genre import WORD, GenrePrediction, cache_alone, check_attribution, resolve_thresholds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,15 +72,6 @@ class RefusedError(ValueError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-
-
-class Model(Protocol):
-    """What PyTorch's and ONNX's model have in common here."""
-
-    config: Any
-
-    def predict_genres(self, texts: Any, **options: Any) -> Any:
-        """Genres of descriptions."""
 
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -230,30 +221,6 @@ class Turnstile:
         return self._turns
 
 
-def load_model(name: str = MODEL_ID, revision: str = MODEL_REVISION, backend: str = BACKEND) -> Model:
-    """The model in the backend asked for, computing with its share of the cores.
-
-    Raises:
-        ValueError: for an unknown backend, or one that is not installed.
-        OSError: if there is no such model.
-    """
-    threads = max(1, CPU_CORES // CONCURRENCY)
-    if backend == "torch":
-        import torch
-
-        from . import MovieGenreModel
-
-        torch.set_num_threads(threads)
-        return MovieGenreModel.from_pretrained(name, revision=revision).eval()
-    if backend == "onnx":
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise ValueError("BACKEND=onnx needs onnxruntime: pip install onnxruntime")
-        from .onnx_runtime import MovieGenreOnnx
-
-        return MovieGenreOnnx.from_pretrained(name, revision=revision, threads=threads)
-    raise ValueError(f"BACKEND={backend!r} is not known; choose torch or onnx")
-
-
 def model_file(name: str, revision: str, file: str, cached: bool = False) -> str | None:
     """Text of a file beside the weights, in the folder or in the Hub repository or, if `cached`, in the cache alone.
 
@@ -279,7 +246,8 @@ class Service:
     ) -> None:
         # The default is the checkpoint beside this package, wherever the server was started.
         where = str(ROOT / name) if name == "checkpoint" and not Path(name).exists() else name
-        self.model = load_model(where, revision, backend) if model is None else model
+        threads = max(1, CPU_CORES // CONCURRENCY)
+        self.model = load(where, revision, backend=backend, threads=threads) if model is None else model
         self.name, self.revision, self.backend = name, revision, backend
         cached = cache_alone(where, revision)
         files = ("README.md", "evaluation.json", "training.json")

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from modeling import serving
 from modeling.export import export
-from modeling.serving import RefusedError, Service, Turnstile, app_kwargs, load_model, validated
+from modeling.serving import RefusedError, Service, Turnstile, app_kwargs, validated
 
 from .conftest import ROOT, tiny_model
 
@@ -183,7 +183,7 @@ def test_threads_and_concurrency_share_the_cores_out(saved, monkeypatch):
     monkeypatch.setattr(serving, "CPU_CORES", 6)
     monkeypatch.setattr(serving, "CONCURRENCY", 3)
     try:
-        load_model(str(saved))
+        Service(name=str(saved))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -208,17 +208,6 @@ def test_serving_loads_nothing_that_it_does_not_need():
     heavy = {"torch", "transformers", "datasets", "sklearn", "matplotlib"}
     done = run_python(f"import modeling.page, sys; print(*{heavy} & set(sys.modules))")
     assert done.stdout == "\n", done.stderr
-
-
-def test_an_unknown_backend_is_named():
-    with pytest.raises(ValueError, match="BACKEND='abacus' is not known; choose torch or onnx"):
-        load_model("anywhere", backend="abacus")
-
-
-def test_a_backend_that_is_missing_says_so(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="BACKEND=onnx needs onnxruntime"):
-        load_model("anywhere", backend="onnx")
 
 
 def test_the_onnx_backend_serves_without_torch(tmp_path, tokenizer):

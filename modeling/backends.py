@@ -1,0 +1,53 @@
+"""The model on PyTorch or on ONNX Runtime: the same answers, and one way to load it."""
+
+from typing import Any, Protocol
+
+
+class Model(Protocol):
+    """What both have in common."""
+
+    config: Any
+
+    def predict_genres(self, texts: Any, **options: Any) -> Any:
+        """Genres of descriptions."""
+
+
+def load(name: str, revision: str | None = None, *, backend: str = "torch", threads: int | None = None) -> Any:
+    """The model in a folder or a Hub repository.
+
+    Args:
+        name: the folder or repository.
+        revision: of the repository; its main branch if None.
+        backend: torch for a `MovieGenreModel`, onnx for a `MovieGenreOnnx` of what `movie-genre export` wrote.
+        threads: to compute with; for PyTorch, of the whole process. None leaves the number as it is.
+
+    Raises:
+        ValueError: for an unknown backend, one that is not installed, and a model that cannot be read.
+        ConnectionError: if the Hub is not reached, nor has the model been here before.
+    """
+    if backend == "onnx":
+        try:
+            from .onnx_runtime import MovieGenreOnnx
+        except ImportError as error:
+            raise ValueError(f"the onnx backend needs {error.name}: pip install 'movie-genre-model[onnx]'") from None
+        return MovieGenreOnnx.from_pretrained(name, revision=revision, threads=threads)
+    if backend != "torch":
+        raise ValueError(f"backend {backend!r} is not known; choose torch or onnx")
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+
+    from . import MovieGenreModel
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        return MovieGenreModel.from_pretrained(name, revision=revision or "main").eval()
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise ValueError(
+            f"no model in {name!r}: neither a folder with config.json nor a repository that the Hub gives "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+    except StrictDataclassError as error:  # a configuration that this code does not read
+        raise ValueError(f"{name!r} cannot be loaded: {error.__cause__ or error}") from None
