@@ -165,6 +165,12 @@ def test_the_first_twenty_bad_rows_are_listed_and_the_rest_counted(tmp_path):
     assert lines[21] == "... and 5 more"
 
 
+def test_twenty_bad_rows_are_listed_with_nothing_behind_them(tmp_path):
+    with pytest.raises(DataError) as error:
+        read_films(write(tmp_path, HEADER + "One,Drama,A text.\n" + "Bad,Drama,\n" * 20))
+    assert "more" not in str(error.value)
+
+
 def test_bad_rows_can_be_left_out(tmp_path):
     films, problems = read_films(write(tmp_path, HEADER + "One,Drama,A text.\nBad,Drama,\nBad\n"), skip_bad_rows=True)
     assert films["movie_name"] == ["One"]
@@ -224,6 +230,12 @@ def test_a_drawn_split_is_stratified_and_seeded(tmp_path):
     for name, share in (("train", 0.7), ("validation", 0.15), ("test", 0.15)):
         assert (split == name).mean() == pytest.approx(share, abs=0.03)
         assert np.abs(matrix[split == name].mean(0) - matrix.mean(0)).max() < 0.03
+
+
+def test_films_of_one_genre_are_drawn_too(tmp_path):
+    lines = "".join(f"Film {i},Drama,Text number {i}.\n" for i in range(40))
+    drawn = assign_splits(read_films(write(tmp_path, HEADER + lines))[0])["split"]
+    assert [drawn.count(name) for name in ("train", "validation", "test")] == [28, 6, 6]
 
 
 def test_a_stored_split_is_honoured_exactly(tmp_path):

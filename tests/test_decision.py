@@ -106,6 +106,14 @@ def test_a_rare_genre_stays_near_the_common_calibration():
     assert abs(bias[3] - 0.3) < 1.5
 
 
+def test_cross_fitting_decides_how_far_genres_may_differ():
+    """Few films of genres that are alike: one calibration for all; many of genres that differ: each its own."""
+    alike = [fit_calibration(*logits_and_truth(60, scale=(1.0,) * 8, bias=(0.0,) * 8, seed=seed)) for seed in range(8)]
+    assert sum(float(scale.std() + bias.std()) < 0.1 for scale, bias in alike) >= 6
+    differing = [fit_calibration(*logits_and_truth(300, seed=seed)) for seed in range(8)]
+    assert all(scale[1] > 1.8 * scale[0] and bias[0] - bias[1] > 1 for scale, bias in differing)
+
+
 def test_calibration_never_turns_an_order_round():
     truth, logits = logits_and_truth(200)
     scale, _ = fit_calibration(1 - truth, logits)

@@ -14,6 +14,7 @@ from modeling.metrics import (
     calibration_errors,
     certainties,
     disagreement,
+    disagreements,
     evaluation,
     per_genre,
     risk_coverage,
@@ -111,7 +112,14 @@ def test_an_evaluation_has_the_promised_keys(arrays):
 def test_the_film_that_contradicts_the_model_most_disagrees_most():
     truth = np.array([[1, 0], [1, 0], [0, 1]])
     probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.95, 0.05]])
-    assert np.argsort(disagreement(truth, probabilities)).tolist() == [0, 1, 2]
+    assert disagreement(truth, probabilities) == pytest.approx(-np.log([0.9, 0.5, 0.05]))
+    worst, next_worst = disagreements(truth, probabilities, 2)
+    assert worst == (2, pytest.approx(-np.log(0.05)), 1, 0)
+    assert next_worst == (1, pytest.approx(-np.log(0.5)), 0, 1)
+
+
+def test_disagreement_with_a_certain_model_is_finite():
+    assert disagreement(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])) == pytest.approx(-np.log(1e-7))
 
 
 def test_average_precision_with_many_ties_equals_scikit_learn(arrays):
