@@ -7,7 +7,9 @@ import time
 import iterstrat.ml_stratifiers  # noqa: F401  # before anything is timed
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict
 
+from modeling import data
 from modeling.data import (
     Columns,
     DataError,
@@ -102,6 +104,20 @@ def test_parquet_and_json_lines_hold_the_same_films_as_csv(tmp_path):
         assert not problems
         for column in ("movie_name", "genre", "description"):
             assert again[column] == films[column]
+
+
+def test_parts_of_a_data_set_are_its_splits(monkeypatch):
+    rows = [{"genre": "Drama", "description": f"Text {i}."} for i in range(3)]
+    parts = {"train": Dataset.from_list(rows[:2]), "test": Dataset.from_list(rows[2:])}
+    monkeypatch.setattr(data, "load_dataset", lambda source: DatasetDict(parts))
+    assert read_films("someone/films")[0]["split"] == ["train", "train", "test"]
+    monkeypatch.setattr(data, "load_dataset", lambda source: DatasetDict(train=parts["train"]))
+    assert read_films("someone/films")[0]["split"] == ["", ""]  # one part says nothing
+
+
+def test_escaped_characters_beyond_the_first_plane_are_read(tmp_path):
+    line = '{"genre": "Drama", "description": "Love \\ud83d\\ude00."}\n'
+    assert read_films(write(tmp_path, line, "films.jsonl"))[0]["description"] == ["Love \U0001f600."]
 
 
 def test_columns_can_be_named_and_others_are_carried_through(tmp_path):
@@ -231,6 +247,11 @@ def test_a_drawn_split_is_stratified_and_seeded(tmp_path):
     for name, share in (("train", 0.7), ("validation", 0.15), ("test", 0.15)):
         assert (split == name).mean() == pytest.approx(share, abs=0.03)
         assert np.abs(matrix[split == name].mean(0) - matrix.mean(0)).max() < 0.03
+
+
+def test_four_descriptions_are_enough_to_draw_from(tmp_path):
+    films = read_films(write(tmp_path, HEADER + "".join(f"Film {i},Drama,Text {i}.\n" for i in range(5))))[0]
+    assert sorted(assign_splits(films)["split"]) == ["test", "train", "train", "train", "validation"]
 
 
 def test_films_of_one_genre_are_drawn_too(tmp_path):

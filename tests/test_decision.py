@@ -54,6 +54,14 @@ def test_a_rare_genre_stays_near_the_global_threshold():
     assert np.abs(thresholds[:3] - common).max() > 0.1
 
 
+def test_cross_fitting_decides_how_far_thresholds_may_differ():
+    """Calibrated genres need no thresholds of their own, and what a few films suggest is noise."""
+    spreads = [float(np.ptp(tune_thresholds(*simulate(60, seed), "micro_f1"))) for seed in range(8)]
+    assert sum(spread < 0.1 for spread in spreads) >= 6
+    shift = np.array([-2.0, 2.0, -1.0, 1.0])
+    assert all(np.ptp(tune_thresholds(*simulate(600, seed, shift), "micro_f1")) > 0.25 for seed in range(3))
+
+
 def test_min_genres_is_part_of_what_is_tuned():
     truth, probabilities = simulate(300)
     free = tune_thresholds(truth, probabilities, "subset_accuracy", min_genres=0)
@@ -123,3 +131,9 @@ def test_calibration_never_turns_an_order_round():
 def test_too_few_films_to_calibrate_on_are_named():
     with pytest.raises(ValueError, match="4 films are too few to calibrate on"):
         fit_calibration(np.ones((4, 2)), np.zeros((4, 2)))
+
+
+def test_as_many_films_as_folds_are_enough():
+    truth, logits = logits_and_truth(5)
+    assert np.isfinite(fit_calibration(truth, logits)).all()
+    assert tune_thresholds(truth, 1 / (1 + np.exp(-logits))).shape == (3,)

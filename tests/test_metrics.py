@@ -161,6 +161,12 @@ def test_brier_and_log_loss_equal_scikit_learn():
     assert table["brier"] == pytest.approx(np.mean([row["brier"] for row in table["per_genre"].values()]))
 
 
+def test_a_certain_model_has_a_finite_log_loss():
+    assert calibration(np.array([[1.0], [0.0]]), np.array([[1.0], [1.0]]), ["a"])["nll"] == pytest.approx(
+        -np.log(1e-7) / 2, rel=1e-3
+    )
+
+
 def test_setting_the_wrong_films_aside_raises_the_rest():
     """Of ten films the two least sure are wrong: at 80 % coverage nothing is wrong any more."""
     truth = np.tile([1, 0], (10, 1))

@@ -74,6 +74,7 @@ def test_the_flat_form_has_a_column_a_genre():
     samples = np.array([[[0.1, 0.5, 0.9]]])
     windows = split_windows([[7]], [[(0, 4)]], 1, 2, 8, None)
     prediction = assemble(["Snow"], windows, samples, None, GENRES, np.full(3, 0.4), 1)[0]
+    assert prediction.uncertainty is None  # one sample has no spread
     flat = prediction.to_dict(flat=True)
     assert flat["genres"] == "Drama, Crime"
     assert flat["p_Crime"] == 0.5
@@ -139,6 +140,7 @@ def judged(*probabilities, text=FILM, confidence=0.8, std=0.0, thresholds=(0.5, 
 def test_the_model_is_sure_where_every_genre_stands_clear_of_its_threshold():
     assert judged(0.9, 0.1, 0.2).level == "sure"
     assert judged(0.9, 0.1, 0.2, thresholds=(0.5, 0.11, 0.5)).level == "torn"
+    assert judged(0.5, 0.1, 0.2).level == "torn"  # a threshold that is reached is enough
 
 
 def test_the_model_is_torn_between_genres_near_their_thresholds_most_probable_first():
