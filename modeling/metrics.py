@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from .prediction_movie_genre import expected_f1
+from .prediction_movie_genre import binary_entropy, expected_f1
 
 CALIBRATION_BINS = 10
 COVERAGES = tuple(round(share, 2) for share in np.arange(0.05, 1.001, 0.05))
@@ -251,14 +251,9 @@ def certainties(probabilities: np.ndarray, chosen: np.ndarray) -> dict[str, np.n
     p = np.clip(probabilities, 1e-7, 1 - 1e-7)
     return {
         "confidence": expected_f1(p, chosen.astype(bool)),
-        "entropy": -entropy(p).sum(axis=1),
+        "entropy": -binary_entropy(p).sum(axis=1),
         "max_probability": p.max(axis=1),
     }
-
-
-def entropy(p: np.ndarray) -> np.ndarray:
-    """Of a yes or no with probability p, in nats."""
-    return -(p * np.log(p) + (1 - p) * np.log1p(-p))
 
 
 def risk_coverage(truth: np.ndarray, chosen: np.ndarray, certainty: np.ndarray) -> dict[str, list[float]]:

@@ -187,3 +187,8 @@ def test_every_measure_of_certainty_prefers_the_clear_film():
     probabilities = np.array([[0.99, 0.01], [0.55, 0.45]])
     for values in certainties(probabilities, probabilities > 0.5).values():
         assert values[0] > values[1]
+
+
+def test_entropy_of_a_film_is_the_sum_over_its_genres():
+    coins = certainties(np.array([[0.5, 0.5, 0.1]]), np.array([[1, 0, 0]]))["entropy"]
+    assert coins == pytest.approx(2 * np.log(0.5) + 0.1 * np.log(0.1) + 0.9 * np.log(0.9))
