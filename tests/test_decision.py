@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
+from modeling import decision
 from modeling.decision import GRID, OBJECTIVES, best_global_threshold, fit_calibration, tune_profiles, tune_thresholds
 from modeling.metrics import macro_f1, micro_f1
 from modeling.prediction_movie_genre import choose
@@ -120,6 +122,21 @@ def test_cross_fitting_decides_how_far_genres_may_differ():
     assert sum(float(scale.std() + bias.std()) < 0.1 for scale, bias in alike) >= 6
     differing = [fit_calibration(*logits_and_truth(300, seed=seed)) for seed in range(8)]
     assert all(scale[1] > 1.8 * scale[0] and bias[0] - bias[1] > 1 for scale, bias in differing)
+
+
+def test_a_genres_calibration_is_the_minimum_of_the_penalised_log_loss():
+    truth, logits = logits_and_truth(40)
+    common, own = decision._platt(truth, logits, np.inf), decision._platt(truth, logits, 10.0)
+    centre = np.array([np.log(common[0][0]), common[1][0]])
+
+    def penalised(parameters):
+        calibrated = logits[:, 1] * np.exp(parameters[0]) + parameters[1]
+        loss = np.log1p(np.exp(calibrated)) - truth[:, 1] * calibrated
+        return loss.sum() + 5 * ((parameters - centre) ** 2).sum()
+
+    best = minimize(penalised, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}).x
+    assert [np.log(own[0][1]), own[1][1]] == pytest.approx(best, abs=1e-4)
+    assert not np.allclose(best, centre, atol=0.05)
 
 
 def test_calibration_never_turns_an_order_round():
