@@ -287,12 +287,11 @@ def curves(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[str], 
     for genre, y, p in zip(genres, truth.T, probabilities.T, strict=True):
         if y.any():
             precision, hit, _ = precision_recall_curve(y, p)
-            lines[genre] = {
-                "recall": recall.tolist(),
-                "precision": np.interp(recall, hit[::-1], precision[::-1]).tolist(),
-            }
+            # Interpolated: the best precision at this recall or a higher one.
+            best = np.maximum.accumulate(precision)[::-1]
+            lines[genre] = {"recall": recall.tolist(), "precision": best[np.searchsorted(hit[::-1], recall)].tolist()}
     order = np.argsort(probabilities, axis=None)
-    bins = np.array_split(order, CALIBRATION_BINS)
+    bins = [rows for rows in np.array_split(order, CALIBRATION_BINS) if len(rows)]
     return {
         "curves": lines,
         "reliability": {

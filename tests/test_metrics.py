@@ -13,6 +13,7 @@ from modeling.metrics import (
     calibration_band,
     calibration_errors,
     certainties,
+    curves,
     disagreement,
     disagreements,
     evaluation,
@@ -147,8 +148,8 @@ def test_a_calibrated_model_lies_within_the_band_and_an_overconfident_one_does_n
 
 def test_calibration_error_is_the_weighted_gap_of_the_bins():
     probabilities = np.array([[0.1], [0.3], [0.6], [0.8]])
-    truth = np.array([[0.0], [1.0], [1.0], [1.0]])
-    assert calibration_errors(truth, probabilities, bins=2) == pytest.approx(0.5 * abs(0.5 - 0.2) + 0.5 * abs(1 - 0.7))
+    truth = np.array([[0.0], [1.0], [0.0], [1.0]])  # too few among the low ones, too many among the high ones
+    assert calibration_errors(truth, probabilities, bins=2) == pytest.approx(0.5 * (0.5 - 0.2) + 0.5 * (0.7 - 0.5))
 
 
 def test_brier_and_log_loss_equal_scikit_learn():
@@ -181,6 +182,24 @@ def test_setting_the_wrong_films_aside_raises_the_rest():
     result = selective(truth, chosen, {"sure": sure, "unsure": -sure})
     assert result["sure"]["gain"] == pytest.approx(0.2)
     assert result["unsure"]["gain"] < 0
+
+
+def test_at_the_lowest_coverage_the_surest_film_is_left():
+    truth, chosen = np.array([[1, 0], [1, 0]]), np.array([[1, 0], [0, 1]])
+    assert risk_coverage(truth, chosen, np.array([2.0, 1.0]))["subset_error"][0] == 0
+    assert risk_coverage(truth, chosen, np.array([1.0, 2.0]))["subset_error"][0] == 1
+
+
+def test_curves_go_from_the_surest_film_to_all_films_found():
+    truth = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.1], [0.7, 0.1], [0.1, 0.1]])
+    drawn = curves(truth, probabilities, ["a", "b"])
+    (line,) = drawn["curves"].values()  # the second genre never occurs
+    assert line["recall"] == pytest.approx(np.linspace(0, 1, 41))
+    assert [line["precision"][i] for i in (0, 20, 21, 40)] == pytest.approx([1, 1, 2 / 3, 2 / 3])
+    reliability = drawn["reliability"]
+    assert sum(reliability["count"]) == truth.size
+    assert np.sum(np.multiply(reliability["count"], reliability["frequency"])) == pytest.approx(2)
 
 
 def test_every_measure_of_certainty_prefers_the_clear_film():

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
 from modeling import MovieGenreModel
-from modeling.modeling_movie_genre import SinusoidalPositions
+from modeling.modeling_movie_genre import Dropout, SinusoidalPositions
 from modeling.training import save_model
 
 from .conftest import ROOT, tiny_model
@@ -342,3 +342,12 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         model(ids, labels=labels).loss.backward()
         gradients.append(model.layers[0].attention.output.weight.grad)
     assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_masks_of_a_generator_are_drawn_for_every_element_or_shared_by_the_batch():
+    x = torch.ones(3, 4, 500)
+    own, shared = (Dropout(0.5, shared=flag)(x, torch.Generator().manual_seed(0)) for flag in (False, True))
+    assert set(own.unique().tolist()) == {0.0, 2.0}
+    assert (own == own[:, :1]).float().mean() < 0.75
+    assert torch.equal(shared, shared[:, :1].expand_as(x))
+    assert not torch.equal(shared[0], shared[1])

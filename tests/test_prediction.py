@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from modeling.prediction_movie_genre import (
+    FEW_WORDS,
+    SURE_CONFIDENCE,
     GenrePrediction,
     GenreUncertainty,
     assemble,
@@ -68,6 +70,14 @@ def test_uncertainty_follows_its_formulas():
             binary_entropy(mean) - binary_entropy(values).mean(), abs=1e-9
         )
     assert prediction.uncertainty["Crime"].mutual_information == pytest.approx(0, abs=1e-9)
+
+
+def test_windows_of_a_text_count_alike():
+    windows = split_windows([[7, 8, 9], [7]], [[(0, 1), (1, 2), (2, 3)], [(0, 1)]], 1, 2, 4, 1)
+    samples = np.array([[[0.1, 0.5, 0.9], [0.3, 0.5, 0.2], [1.0, 0.0, 0.0]]])  # two windows, and one
+    found = assemble(["abc", "a"], windows, samples, None, GENRES, np.full(3, 0.5), 1)
+    assert list(found[0].probabilities.values()) == pytest.approx([0.2, 0.5, 0.55])
+    assert list(found[1].probabilities.values()) == [1.0, 0.0, 0.0]
 
 
 def test_the_flat_form_has_a_column_a_genre():
@@ -158,6 +168,12 @@ def test_spread_over_the_samples_widens_what_is_a_close_call():
 
 def test_an_unsure_choice_without_a_close_call_is_torn_between_its_own_genres():
     assert judged(0.9, 0.6, 0.1, confidence=0.5).genres == ["Comedy", "Crime"]
+    assert judged(0.9, 0.6, 0.1, confidence=SURE_CONFIDENCE).level == "sure"
+
+
+def test_five_words_are_enough_to_be_judged():
+    assert judged(0.9, 0.1, 0.1, text="word " * FEW_WORDS).level == "sure"
+    assert judged(0.9, 0.1, 0.1, text="word " * (FEW_WORDS - 1)).level == "lost"
 
 
 @pytest.mark.parametrize(

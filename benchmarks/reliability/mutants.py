@@ -52,6 +52,8 @@ COMPUTED = {
     ast.Pow: ast.Mult,
 }
 COMPUTED |= {ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.FloorDiv: ast.Mult}
+# Values that stand for no behaviour: a check that always holds, and what could as well be another number.
+ARBITRARY = {"strict", "verbose", "seed", "resamples", "draws", "points"}
 Change = tuple[str, int, int, str, str]  # file, line, column in bytes, before, after
 
 
@@ -102,8 +104,11 @@ def mutants(file: str, names: tuple[str, ...]) -> Iterator[Change]:
 def _expressions(node: ast.AST) -> Iterator[ast.expr]:
     """Those within a node that are computed when the program runs."""
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns"):
+        if name in ("annotation", "returns") or (isinstance(node, ast.keyword) and node.arg in ARBITRARY):
             continue
+        if isinstance(node, ast.arguments) and name in ("defaults", "kw_defaults"):
+            given = node.kwonlyargs if name == "kw_defaults" else [*node.posonlyargs, *node.args][-len(value) :]
+            value = [one for one, name in zip(value, given, strict=False) if name.arg not in ARBITRARY]
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.expr):
                 yield child
