@@ -255,6 +255,15 @@ def test_a_drawn_split_is_stratified_and_seeded(tmp_path):
         assert np.abs(matrix[split == name].mean(0) - matrix.mean(0)).max() < 0.03
 
 
+def test_each_part_has_its_own_share(tmp_path):
+    drawn = assign_splits(make_films(tmp_path, 400), fractions=(0.1, 0.3))["split"]
+    assert drawn.count("validation") == pytest.approx(40, abs=4)
+    assert drawn.count("test") == pytest.approx(120, abs=4)
+    rows = [f"{'Drama' if i % 2 else 'War'},Text {i}.,{'test' if i % 5 == 0 else 'train'}\n" for i in range(100)]
+    named = read_films(write(tmp_path, "genre,description,split\n" + "".join(rows)))[0]
+    assert assign_splits(named, fractions=(0.25, 0.1))["split"].count("validation") == 20
+
+
 def test_four_descriptions_are_enough_to_draw_from(tmp_path):
     films = read_films(write(tmp_path, HEADER + "".join(f"Film {i},Drama,Text {i}.\n" for i in range(5))))[0]
     assert sorted(assign_splits(films)["split"]) == ["test", "train", "train", "train", "validation"]

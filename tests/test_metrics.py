@@ -190,16 +190,21 @@ def test_at_the_lowest_coverage_the_surest_film_is_left():
     assert risk_coverage(truth, chosen, np.array([1.0, 2.0]))["subset_error"][0] == 1
 
 
-def test_curves_go_from_the_surest_film_to_all_films_found():
-    truth = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
-    probabilities = np.array([[0.9, 0.1], [0.8, 0.1], [0.7, 0.1], [0.1, 0.1]])
-    drawn = curves(truth, probabilities, ["a", "b"])
-    (line,) = drawn["curves"].values()  # the second genre never occurs
-    assert line["recall"] == pytest.approx(np.linspace(0, 1, 41))
-    assert [line["precision"][i] for i in (0, 20, 21, 40)] == pytest.approx([1, 1, 2 / 3, 2 / 3])
-    reliability = drawn["reliability"]
-    assert sum(reliability["count"]) == truth.size
-    assert np.sum(np.multiply(reliability["count"], reliability["frequency"])) == pytest.approx(2)
+def test_precision_by_recall_is_the_best_at_this_recall_or_a_higher_one(arrays):
+    truth, _, probabilities = arrays
+    drawn = curves(truth, probabilities, list("abcdef"))["curves"]
+    assert set(drawn) == set("abcde")  # the last genre never occurs
+    for line, y, p in zip(drawn.values(), truth.T, probabilities.T, strict=False):
+        assert line["recall"] == pytest.approx(np.linspace(0, 1, 41))
+        points = [(y[p >= limit].sum() / y.sum(), y[p >= limit].mean()) for limit in np.unique(p)]
+        for recall, precision in zip(line["recall"][1:], line["precision"][1:], strict=True):
+            assert precision == pytest.approx(max(best for reached, best in points if reached >= recall - 1e-9))
+
+
+def test_reliability_bins_hold_every_pair_and_none_is_empty():
+    truth, probabilities = np.array([[1.0], [0.0], [1.0]]), np.array([[0.9], [0.2], [0.7]])
+    bins = curves(truth, probabilities, ["a"])["reliability"]
+    assert bins == {"mean_probability": [0.2, 0.7, 0.9], "frequency": [0.0, 1.0, 1.0], "count": [1, 1, 1]}
 
 
 def test_every_measure_of_certainty_prefers_the_clear_film():

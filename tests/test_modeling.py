@@ -344,6 +344,13 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     assert torch.allclose(*gradients, atol=1e-6)
 
 
+def test_the_scope_says_where_masks_are_drawn(tokenizer):
+    rates = {"classifier_dropout": 0.0, "hidden_dropout_prob": 0.3}
+    for scope, moves in (("head", False), ("encoder", True)):
+        found = tiny_model(mc_dropout_scope=scope, **rates).predict_genres(TEXTS[0], tokenizer, mc_samples=5, seed=0)
+        assert all((value.std > 1e-6) == moves for value in found.uncertainty.values())
+
+
 def test_masks_of_a_generator_are_drawn_for_every_element_or_shared_by_the_batch():
     x = torch.ones(3, 4, 500)
     own, shared = (Dropout(0.5, shared=flag)(x, torch.Generator().manual_seed(0)) for flag in (False, True))

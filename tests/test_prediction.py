@@ -80,6 +80,14 @@ def test_windows_of_a_text_count_alike():
     assert list(found[1].probabilities.values()) == [1.0, 0.0, 0.0]
 
 
+def test_two_samples_have_a_spread():
+    samples = np.array([[[0.1, 0.5, 0.9]], [[0.3, 0.5, 0.7]]])
+    found = assemble(
+        ["Snow"], split_windows([[7]], [[(0, 4)]], 1, 2, 8, None), samples, None, GENRES, np.full(3, 0.5), 1
+    )
+    assert found[0].uncertainty["Comedy"].std == pytest.approx(0.1)
+
+
 def test_the_flat_form_has_a_column_a_genre():
     samples = np.array([[[0.1, 0.5, 0.9]]])
     windows = split_windows([[7]], [[(0, 4)]], 1, 2, 8, None)
