@@ -353,7 +353,7 @@ def test_the_scope_says_where_masks_are_drawn(tokenizer):
 
 def test_masks_of_a_generator_are_drawn_for_every_element_or_shared_by_the_batch():
     x = torch.ones(3, 4, 500)
-    own, shared = (Dropout(0.5, shared=flag)(x, torch.Generator().manual_seed(0)) for flag in (False, True))
+    own, shared = (drop(x, torch.Generator().manual_seed(0)) for drop in (Dropout(0.5), Dropout(0.5, shared=True)))
     assert set(own.unique().tolist()) == {0.0, 2.0}
     assert (own == own[:, :1]).float().mean() < 0.75
     assert torch.equal(shared, shared[:, :1].expand_as(x))

@@ -165,6 +165,7 @@ def test_the_model_is_torn_between_genres_near_their_thresholds_most_probable_fi
     result = judged(0.46, 0.9, 0.54)
     assert (result.level, result.genres) == ("torn", ["Drama", "Comedy"])
     assert result.sentence == "Torn between Drama and Comedy."
+    assert judged(0.46, 0.53, 0.54).sentence == "Torn between Drama, Crime and Comedy."
     assert judged(0.46, 0.9, 0.1).sentence == "Torn over Comedy: it may belong or not."
 
 
