@@ -248,11 +248,10 @@ def certainties(probabilities: np.ndarray, chosen: np.ndarray) -> dict[str, np.n
     `confidence` is the expected F1 of the chosen set, `entropy` the negative sum of the genres' entropies,
     `max_probability` that of the likeliest genre.
     """
-    p = np.clip(probabilities, 1e-7, 1 - 1e-7)
     return {
-        "confidence": expected_f1(p, chosen.astype(bool)),
-        "entropy": -binary_entropy(p).sum(axis=1),
-        "max_probability": p.max(axis=1),
+        "confidence": expected_f1(probabilities, chosen.astype(bool)),
+        "entropy": -binary_entropy(probabilities).sum(axis=1),
+        "max_probability": probabilities.max(axis=1),
     }
 
 

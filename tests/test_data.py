@@ -162,6 +162,9 @@ def test_there_are_sixty_of_them():
 def test_places_that_are_neither_file_nor_data_set_get_a_sentence():
     with pytest.raises(DataError, match="neither a file nor a data set"):
         read_films("nobody/nothing")
+    for missing in ("folder/films.csv", "nothing", "a/b/c"):  # none of them is an id on the Hub
+        with pytest.raises(DataError, match=f"^{missing} does not exist"):
+            read_films(missing)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

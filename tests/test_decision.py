@@ -56,6 +56,15 @@ def test_a_rare_genre_stays_near_the_global_threshold():
     assert np.abs(thresholds[:3] - common).max() > 0.1
 
 
+def test_of_equal_thresholds_the_one_nearest_the_global_one_is_taken():
+    p = np.linspace(0.01, 0.99, 99)
+    truth = np.stack([p > 0.6, p > 0.6], axis=1).astype(float)
+    probabilities = np.stack([p, np.where(p > 0.6, 0.9, 0.1)], axis=1)  # any threshold between separates the second
+    common = best_global_threshold(truth, probabilities, min_genres=0)
+    assert common == pytest.approx(0.6, abs=0.03)
+    assert tune_thresholds(truth, probabilities, min_genres=0)[1] == pytest.approx(common)
+
+
 def test_cross_fitting_decides_how_far_thresholds_may_differ():
     """Calibrated genres need no thresholds of their own, and what a few films suggest is noise."""
     spreads = [float(np.ptp(tune_thresholds(*simulate(60, seed), "micro_f1"))) for seed in range(8)]
