@@ -227,7 +227,7 @@ def test_pytorch_gives_the_same_file(sources, onnx_model, tokenizer, tmp_path):
     [
         (["--input", "films.csv"], "--input and --output go together"),
         (["--input", "none.csv", "--output", "x"], "none.csv does not exist"),
-        (["--backend", "tpu", "text"], "--backend 'tpu' is not known"),
+        (["--backend", "tpu", "text"], "backend 'tpu' is not known"),
     ],
 )
 def test_a_mistake_gets_a_sentence_and_code_2(folder, arguments, message):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 
 import iterstrat.ml_stratifiers  # noqa: F401  # before anything is timed
@@ -149,7 +150,7 @@ def test_a_malformed_file_gets_a_sentence_in_less_than_a_second(tmp_path, case):
     started = time.process_time()
     with pytest.raises(DataError, match=case.says) as error:
         assign_splits(read_films(path)[0])
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < (3 if sys.gettrace() else 1)  # counting branches takes its time
     assert len(str(error.value)) < 5000
     if "different descriptions" not in case.says:
         assert str(path) in str(error.value)

@@ -8,7 +8,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from modeling import MovieGenreConfig, MovieGenreModel
-from modeling.cli import _load
+from modeling.backends import load
 
 from .conftest import ROOT, tiny_model
 from .make_golden import OPTIONS, TEXTS
@@ -44,7 +44,7 @@ def test_a_newer_format_is_refused_with_what_to_do(tmp_path):
     for cure in ("pip install --upgrade movie-genre-model", "trust_remote_code=True"):
         assert cure in str(error.value)
     with pytest.raises(ValueError, match="format_version=2 is newer"):  # which the command line tells in one sentence
-        _load(str(folder), None)
+        load(str(folder))
 
 
 def test_a_format_that_never_was_is_called_so():
