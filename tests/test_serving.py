@@ -26,7 +26,7 @@ TEXT = "A retired gunman rides into a border town where the sheriff owes him a h
 
 @pytest.fixture(scope="module")
 def service(tokenizer):
-    model = tiny_model(threshold_profiles={"careful": [0.9] * 4, "bold": [0.1] * 4}, default_profile="bold")
+    model = tiny_model(threshold_profiles={"careful": [0.9] * 4, "bold": [0.001] * 4}, default_profile="bold")
     model._tokenizer = tokenizer
     return Service(model, name="tiny")
 
