@@ -193,10 +193,10 @@ def predict(
     options |= {"stride": stride, "attribution": attribution}
     if (source is None) != (output is None) or (source and (texts or words)):
         raise ValueError("--input and --output go together, without texts and --words")
+    loaded = load(model, revision, backend=backend, threads=_share_of_cores())
     if source is not None and output is not None:
         from .bulk import predict_file
 
-        loaded = load(model, revision, backend=backend, threads=_share_of_cores())
         weights = _weights_hash(model, backend)
         about = {"model": model, "revision": revision, "weights": weights, "backend": backend, **options}
         rank, world_size = (int(os.environ.get(*pair)) for pair in (("RANK", "0"), ("WORLD_SIZE", "1")))
@@ -215,7 +215,6 @@ def predict(
         print(f"genres of {rows:,} rows in {output}{part}")
         return
     texts = texts or [line.strip() for line in sys.stdin if line.strip()]
-    loaded = load(model, revision, backend=backend, threads=_share_of_cores())
     for prediction in loaded.predict_genres(texts, **options):
         print(json.dumps(prediction.to_dict(), ensure_ascii=False))
 
