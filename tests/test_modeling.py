@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
 from modeling import MovieGenreModel
-from modeling.modeling_movie_genre import Dropout, SinusoidalPositions
+from modeling.modeling_movie_genre import Dropout, SinusoidalPositions, dropout
 from modeling.training import save_model
 
 from .conftest import ROOT, tiny_model
@@ -166,6 +166,41 @@ def test_training_averages_the_logits_of_several_masks():
         ]
     # The mean of 50 masks spreads about sqrt(50) = 7 times less than one mask.
     assert 4 < spread[0] / spread[1] < 12
+
+
+def test_dropout_keeps_mean_rate_and_the_gradient_of_what_it_kept():
+    torch.manual_seed(0)
+    x = torch.ones(300, 1001, requires_grad=True)  # not a multiple of the elements of a draw
+    dropped = dropout(x, 0.1)
+    dropped.sum().backward()
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.9])
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.1, abs=0.003)
+    assert torch.equal(x.grad, dropped)
+    assert torch.equal(dropout(x, 0.0), x)
+    assert dropout(x.bfloat16(), 0.5).dtype == torch.bfloat16
+    rows, columns = (dropped == 0).float().mean(dim=1), (dropped == 0).float().mean(dim=0)
+    assert rows.std() < 0.02  # no pattern of the draws: by chance .0095
+    assert columns.std() < 0.03  # .0173
+
+
+def test_attention_of_training_is_the_fused_kernels_when_nothing_is_dropped():
+    model = tiny_model(attention_probs_dropout_prob=1e-9, hidden_dropout_prob=0.0)
+    attention = model.layers[0].attention
+    x = torch.randn(3, 7, model.config.hidden_size)
+    mask = torch.ones(3, 1, 1, 7, dtype=torch.bool)
+    mask[1, ..., 4:] = False
+    for given in (None, mask):
+        assert torch.allclose(attention.train()(x, given), attention.eval()(x, given), atol=1e-6)
+
+
+def test_attention_of_training_drops_weights():
+    attention = tiny_model(attention_probs_dropout_prob=0.5).layers[0].attention.train()
+    x = torch.randn(1, 7, attention.query_key_value.in_features)
+    expected = attention.eval()(x, None)
+    attention.train()
+    errors = torch.stack([attention(x, None) - expected for _ in range(1000)])
+    # The mean of 1,000 masks is sqrt(1,000) = 32 times closer than one.
+    assert errors.std() > 15 * errors.mean(dim=0).std() > 0
 
 
 # Monte-Carlo dropout
