@@ -107,9 +107,18 @@ def _agreement(model: "MovieGenreModel", texts: list[str], mc_samples: int) -> "
     return -np.array([sum(u.mutual_information for u in (one.uncertainty or {}).values()) for one in found])
 
 
+def _read_off_topic(path: Path) -> tuple[list[str], list[str]]:
+    """Texts that are no films, and of what kind each is."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"kind", "text"} <= rows[0].keys():
+        raise ValueError(f"--off-topic {path} must have rows and the columns kind and text")
+    return [row["text"] for row in rows], [row["kind"] for row in rows]
+
+
 def _off_topic(
     model: "MovieGenreModel",
-    path: Path,
+    others: tuple[list[str], list[str]],
     thresholds: "np.ndarray",
     films: "dict[str, np.ndarray]",
     mc_samples: int,
@@ -121,17 +130,13 @@ def _off_topic(
     from .metrics import certainties
     from .prediction_movie_genre import choose
 
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"kind", "text"} <= rows[0].keys():
-        raise ValueError(f"--off-topic {path} must have rows and the columns kind and text")
-    texts, kinds = [row["text"] for row in rows], np.array([row["kind"] for row in rows])
+    texts, kinds = others[0], np.array(others[1])
     probabilities = _probabilities(model, texts)
-    others = certainties(probabilities, choose(probabilities, thresholds, model.config.min_genres))
+    certainty = certainties(probabilities, choose(probabilities, thresholds, model.config.min_genres))
     if mc_samples:
-        others["mutual_information"] = _agreement(model, texts, mc_samples)
+        certainty["mutual_information"] = _agreement(model, texts, mc_samples)
     result: dict[str, Any] = {"texts": len(texts)}
-    for name, values in others.items():
+    for name, values in certainty.items():
         masks = {"all": np.ones(len(kinds), dtype=bool), **{kind: kinds == kind for kind in sorted(set(kinds))}}
         result[name] = {
             kind: float(
@@ -250,7 +255,11 @@ def evaluate(
     ] = 20,
     off_topic: Annotated[
         Path | None,
-        typer.Option(help="CSV file (columns kind, text) of texts that are no films: how well are they told apart?"),
+        typer.Option(
+            help="CSV file (columns kind, text) of texts that are no films: how well are they told apart?",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap draws for the 95 % intervals.", min=1)] = 1000,
     text_column: TextColumnOption = None,
@@ -269,6 +278,10 @@ def evaluate(
     from .metrics import certainties, evaluation
     from .prediction_movie_genre import choose, resolve_thresholds
 
+    others = None if off_topic is None else _read_off_topic(off_topic)
+    for path in (output, disagreements, probabilities):  # what could fail does so before the work
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
     loaded = load(model, revision)
     config = loaded.config
     rule = _threshold(profile)
@@ -291,14 +304,13 @@ def evaluate(
         resamples=resamples,
         progress=bar,
     )
-    if off_topic is not None:
-        figures["off_topic"] = _off_topic(loaded, off_topic, thresholds, certainty, mc_samples)
+    if others is not None:
+        figures["off_topic"] = _off_topic(loaded, others, thresholds, certainty, mc_samples)
     about = {
         "data": {"source": Path(data).name, "sha256": file_hash(data), "split": split},
         "thresholds": profile or config.default_profile or "0.5",
         "resamples": resamples,
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(figures | about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if disagreements is not None:
         _write_disagreements(disagreements, films, chosen, config.genres)

@@ -59,7 +59,8 @@ def evaluated(tmp_path_factory, folder, films):
     done = movie_genre(
         *("evaluate", "--model", folder, "--data", films, "--split", "test", "--resamples", 50),
         *("--mc-samples", 5, "--off-topic", out / "other.csv"),
-        *("--output", out / "results.json", "--disagreements", out / "odd.csv", "--probabilities", out / "p.npy"),
+        *("--output", out / "results.json", "--disagreements", out / "odd.csv"),
+        *("--probabilities", out / "new" / "p.npy"),
     )
     assert done.returncode == 0, done.stderr
     return out, done
@@ -79,7 +80,7 @@ def test_evaluate_writes_the_scores_of_exactly_those_films(evaluated, films, fol
     rows, truth = truth_of(films, "test")
     model = MovieGenreModel.from_pretrained(folder)
     probabilities = np.array([list(model.predict_genres(row["description"]).probabilities.values()) for row in rows])
-    assert np.allclose(np.load(out / "p.npy"), probabilities, atol=1e-6)
+    assert np.allclose(np.load(out / "new" / "p.npy"), probabilities, atol=1e-6)
     expected = scores(truth, choose(probabilities, np.full(4, 0.5), 1), probabilities)
     assert {name: results[name] for name in SCORES} == pytest.approx(expected)
     assert "micro f1" in done.stdout
@@ -89,7 +90,7 @@ def test_evaluate_writes_the_scores_of_exactly_those_films(evaluated, films, fol
 def test_evaluate_lists_the_films_where_model_and_file_differ_most(evaluated, films):
     out, _ = evaluated
     _, truth = truth_of(films, "test")
-    probabilities = np.load(out / "p.npy")
+    probabilities = np.load(out / "new" / "p.npy")
     losses = -(truth * np.log(probabilities) + (1 - truth) * np.log1p(-probabilities)).mean(1)
     rows = list(csv.DictReader((out / "odd.csv").open(encoding="utf-8", newline="")))
     assert [float(row["log_loss"]) for row in rows] == pytest.approx(sorted(losses, reverse=True), abs=1e-3)
@@ -156,9 +157,16 @@ def test_predict_answers_arguments_and_standard_input_alike(folder):
         (
             [
                 *("evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json"),
-                *("--skip-bad-rows", "--resamples", "1", "--off-topic", "data/movies.csv"),
+                *("--off-topic", "data/movies.csv"),
             ],
             "--off-topic data/movies.csv must have rows and the columns kind and text",
+        ),
+        (
+            [
+                *("evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json"),
+                *("--off-topic", "none.csv"),
+            ],
+            "'none.csv' does not exist",
         ),
         (
             ["tune", "--model", "FOLDER", "--data", "none.csv", "--output", "x", "--objective", "luck"],
