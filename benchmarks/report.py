@@ -188,6 +188,7 @@ def bulk(results: dict[str, Any]) -> str:
             f"core), a billion rows take {cost['core_hours']:,.0f} core hours:",
             f"{cost['hours_on_1000_cores']:,.1f} hours on 1,000 cores.",
         ]
+    lines += ["", "![Bulk](benchmarks/results/bulk.png)"]
     return "\n".join(lines)
 
 
