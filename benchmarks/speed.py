@@ -555,6 +555,9 @@ def main() -> None:
         "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": os.getloadavg()[0]},
         "versions": versions(),
     }
+    known = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
+    if known.get("model") == about["model"]:  # sections that were not asked for keep their figures
+        results = {section: known[section] for section in sections if section in known} | results
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(about | results, indent=1) + "\n", encoding="utf-8")
     if {"bulk", "one", "cold"} & results.keys():
