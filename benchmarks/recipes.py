@@ -188,7 +188,7 @@ def masked_pretraining(trainer: Trainer, epochs: int = 2, share: float = 0.15) -
 IDEAS = {
     BASE: Idea("the shipped recipe, shortened"),
     "focal": Idea("focal loss, gamma 2", ("--loss", "focal")),
-    "asymmetric": Idea("asymmetric loss", (), with_loss(lambda labels: asymmetric)),
+    "asymmetric": Idea("no teacher, asymmetric loss", ("--teacher", "none"), with_loss(lambda labels: asymmetric)),
     "balanced": Idea("distribution-balanced weights", (), with_loss(DistributionBalanced)),
     "true_labels": Idea("no teacher", ("--teacher", "none")),
     "linear_teacher": Idea("the linear teacher alone", ("--teacher", "linear")),

@@ -68,7 +68,7 @@ def dropout(x: torch.Tensor, p: float) -> torch.Tensor:
         return F.dropout(x, p)
     elements = x.numel()
     bits = torch.empty((elements + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    keep = bits[:elements].view(x.shape) >= round(p * 2**16) - 2**15
+    keep = bits[:elements].view(x.shape) >= min(round(p * 2**16), 2**16 - 1) - 2**15
     return x * keep.to(x.dtype).mul_(1 / (1 - p))
 
 
@@ -603,7 +603,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             blank[0], blank[-1] = input_ids[0], input_ids[-1]
             embed = self.embeddings.word_embeddings
             text, start = embed(input_ids).detach(), embed(blank).detach()  # (seq, hidden_size)
-            steps = (torch.arange(GRADIENT_STEPS, device=text.device) + 0.5) / GRADIENT_STEPS
+            steps = ((torch.arange(GRADIENT_STEPS, device=text.device) + 0.5) / GRADIENT_STEPS).to(text.dtype)
             path = (start + steps[:, None, None] * (text - start)).requires_grad_()  # (steps, seq, hidden_size)
             hidden_states = self._encode(input_ids.expand(GRADIENT_STEPS, -1), None, inputs_embeds=path)
             logits = self._calibrate(self.classifier(self.pooling(hidden_states[-1], None)[0]))

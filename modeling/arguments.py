@@ -214,6 +214,8 @@ class MovieGenreTrainingArguments(TrainingArguments):
         if self.weights_dtype not in ("float32", "float16"):
             raise ValueError(f"weights_dtype={self.weights_dtype!r} is not known; choose float32 or float16")
         super().__post_init__()
+        if self.metric_for_best_model and not self.metric_for_best_model.startswith("eval_"):
+            self.metric_for_best_model = f"eval_{self.metric_for_best_model}"  # as the Trainer itself reads it
         if self.hub_strategy != HubStrategy.END:
             raise ValueError(
                 f"hub_strategy={self.hub_strategy!s} would put half-trained models, without their code, on the main "
@@ -240,7 +242,10 @@ def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments,
         if not path.is_file():
             known = ", ".join(sorted(str(other) for other in Path("configs").glob("*.yaml")))
             raise ValueError(f"{path} does not exist; there are {known or 'none here'}")
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
         flags = {action.dest for action in parser._actions}
         if unknown := sorted(set(values) - flags):
             raise ValueError(f"{path}: {unknown[0]!r} is not a flag of train.py; see train.py --help")

@@ -35,6 +35,7 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
         raise ValueError(f"backend {backend!r} is not known; choose torch or onnx")
     import torch
     from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
 
     from . import MovieGenreModel
 
@@ -49,5 +50,6 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
             f"no model in {name!r}: neither a folder with config.json nor a repository that the Hub gives "
             f"({str(error).splitlines()[0]})"
         ) from None
-    except StrictDataclassError as error:  # a configuration that this code does not read
-        raise ValueError(f"{name!r} cannot be loaded: {error.__cause__ or error}") from None
+    # A configuration that this code does not read, damaged weights, weights of other sizes.
+    except (StrictDataclassError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{name!r} cannot be loaded: {str(error.__cause__ or error).splitlines()[0]}") from None

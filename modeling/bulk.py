@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         rate = done / (time.monotonic() - started)
         bar.update(task, completed=done, rate=f"{rate:,.0f} rows/s")
         if bar.disable:
-            left = time.strftime("%H:%M:%S", time.gmtime((total - done) / rate))
+            left = timedelta(seconds=round((total - done) / rate))
             print(f"{done:,} of {total:,} rows, {rate:,.0f} rows/s, {left} left", file=sys.stderr, flush=True)
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())

@@ -341,7 +341,7 @@ def tune(
 
     if objective not in OBJECTIVES:
         raise ValueError(f"--objective {objective!r} is not known; choose from {', '.join(OBJECTIVES)}")
-    if output.exists() and (output.samefile(model) if Path(model).exists() else any(output.iterdir())):
+    if output.exists() and any(output.iterdir()):
         raise ValueError(f"--output {output} is not an empty folder: name a new one")
     loaded = load(model, revision)
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)

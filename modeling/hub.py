@@ -210,9 +210,10 @@ def from_training(arguments: "TrainingArguments") -> Callable[[Path], Publicatio
     Raises:
         HubError: if the token will not do.
     """
+    token, arguments.hub_token = arguments.hub_token, None
     if not arguments.push_to_hub:
         return None
-    token, arguments.push_to_hub, arguments.hub_token = arguments.hub_token, False, None
+    arguments.push_to_hub = False
     name = arguments.hub_model_id or Path(arguments.output_dir or "").resolve().name
     with _plain_errors(name):
         repo = _Hub(token).full_name(name)

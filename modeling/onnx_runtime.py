@@ -181,12 +181,13 @@ class MovieGenreOnnx:
         if not texts:
             return []
         fast: Any = self.tokenizer if tokenizer is None else getattr(tokenizer, "backend_tokenizer", tokenizer)
+        first, last = fast.encode("").ids  # what begins and ends a text, by whatever name
         encoded = fast.encode_batch(texts, add_special_tokens=False)
         windows = split_windows(
             [text.ids for text in encoded],
             [text.offsets for text in encoded],
-            fast.token_to_id("[CLS]"),
-            fast.token_to_id("[SEP]"),
+            first,
+            last,
             config.max_position_embeddings,
             stride,
         )

@@ -203,7 +203,7 @@ def check_attribution(attribution: str | None, genre: str | None, genres: Sequen
 
 
 def choose(probabilities: np.ndarray, thresholds: np.ndarray, min_genres: int) -> np.ndarray:
-    """Genres at or above their threshold, and the most probable ones where fewer than `min_genres` are.
+    """Genres at or above their threshold, and the most probable others where fewer than `min_genres` are.
 
     Args:
         probabilities: (films, genres).
@@ -215,9 +215,9 @@ def choose(probabilities: np.ndarray, thresholds: np.ndarray, min_genres: int) -
     """
     chosen = probabilities >= thresholds
     short = np.flatnonzero(chosen.sum(axis=1) < min_genres)
-    most_probable = np.argsort(-probabilities[short], axis=1, kind="stable")[:, :min_genres]
-    chosen[short] = False
-    chosen[short[:, None], most_probable] = True
+    # Probabilities end at 1: what is chosen already comes first.
+    first = np.argsort(-(probabilities[short] + 2 * chosen[short]), axis=1, kind="stable")[:, :min_genres]
+    chosen[short[:, None], first] = True
     return chosen
 
 

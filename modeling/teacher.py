@@ -11,12 +11,15 @@ knowledge. Two kinds:
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.progress import track
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -25,7 +28,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
-from .data import row_hash
+from .data import file_hash, row_hash
 from .prediction_movie_genre import length_batches
 from .tokenization import local_source
 
@@ -60,14 +63,20 @@ def embed(name: str, descriptions: Sequence[str], cache: Path | None = None) -> 
         (films, 2 * width) float32; each half has length one.
     """
     path = cache and cache / f"{Path(name).name}.safetensors"
-    known: dict[str, np.ndarray] = load_file(path) if path and path.exists() else {}
-    keys = [hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()[:32] for text in descriptions]
+    known: dict[str, np.ndarray] = {}
+    if path and path.exists():
+        with suppress(SafetensorError):  # a damaged cache is filled anew
+            known = load_file(path)
+    encoder = file_hash(Path(name) / "model.safetensors") or name  # a folder may be trained on under its name
+    keys = [hashlib.sha256(f"{encoder}\n{text}".encode()).hexdigest()[:32] for text in descriptions]
     missing = {key: text for key, text in zip(keys, descriptions, strict=True) if key not in known}
     if missing:
         known |= dict(zip(missing, _read(name, list(missing.values())), strict=True))
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(known, path)
+            partial = path.with_suffix(f".{os.getpid()}.part")
+            save_file(known, partial)
+            os.replace(partial, path)
     return np.stack([known[key] for key in keys])
 
 

@@ -61,7 +61,7 @@ from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
 from .prediction_movie_genre import choose, resolve_thresholds
 from .teacher import soft_labels
-from .tokenization import load_tokenizer, local_source, train_tokenizer
+from .tokenization import load_tokenizer, local_source, source_tokenizer, train_tokenizer
 from .warm_start import warm_start
 
 logger = logging.getLogger(__name__)
@@ -209,7 +209,9 @@ def build_model(
     )
     model = MovieGenreModel(config)
     state, wanted = source.state_dict(), model.state_dict()
-    head = {"classifier.output.weight", "classifier.output.bias", "logit_scale", "logit_bias"}
+    rows = [f"classifier.output.{name}" for name in ("weight", "bias") if f"classifier.output.{name}" in state]
+    graph = [f"classifier.output.{name}" for name in ("adjacency", "label_embeddings")]  # if there is one
+    head = {*rows, "logit_scale", "logit_bias", *(graph if source.config.genres != genres else ())}
     for name in wanted.keys() | state.keys():
         if name not in head and (name not in wanted or name not in state or wanted[name].shape != state[name].shape):
             raise ValueError(
@@ -220,8 +222,8 @@ def build_model(
     shared = [genre for genre in genres if genre in source.config.genres]
     new, old = [genres.index(genre) for genre in shared], [source.config.genres.index(genre) for genre in shared]
     with torch.no_grad():
-        for parameter in ("weight", "bias"):
-            getattr(model.classifier.output, parameter)[new] = getattr(source.classifier.output, parameter)[old]
+        for name in rows:
+            wanted[name][new] = state[name][old]  # the model's own tensors
     if source.config.genres != genres:
         fresh = [genre for genre in genres if genre not in shared]
         logger.warning(
@@ -300,8 +302,10 @@ def load_network(
         if network.train_tokenizer:
             tokenizer = train_tokenizer(descriptions, max_length)
             logger.info("learned a tokenizer: %s word pieces from %d texts", f"{len(tokenizer):,}", len(descriptions))
+        elif network.init_from and not network.tokenizer:
+            tokenizer = source_tokenizer(network.init_from, max_length)
         else:
-            tokenizer = load_tokenizer(network.tokenizer or network.init_from, max_length)
+            tokenizer = load_tokenizer(network.tokenizer, max_length)
         model = build_model(network, films.genres, len(tokenizer), tokenizer.pad_token_id)
     if source is None and network.embedding_init == "cooccurrence":
         _start_from_cooccurrence(model, tokenizer, descriptions)
@@ -309,7 +313,8 @@ def load_network(
         frequency = truth.mean(axis=0).clip(1e-3, 1 - 1e-3)
         with torch.no_grad():  # the last layer starts at the genres' frequencies
             model.classifier.output.bias.copy_(torch.as_tensor(np.log(frequency / (1 - frequency))))
-    if isinstance(model.classifier.output, LabelGraph):
+    # A model that goes on with its own genres keeps the graph it has learned with.
+    if isinstance(model.classifier.output, LabelGraph) and not model.classifier.output.label_embeddings.any():
         names = tokenizer(films.genres, add_special_tokens=False)["input_ids"]
         table = model.get_input_embeddings().weight
         assert isinstance(table, torch.Tensor)
@@ -351,7 +356,8 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     disable_progress_bars()  # the Trainer's bar is the one worth watching
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     output = Path(arguments.output_dir)
-    resume = _resume_from(arguments, output)
+    resume, outdated = _resume_from(arguments, output)
+    secret = arguments.hub_token
     publish = hub.from_training(arguments)
     set_seed(arguments.seed)
     # accelerate launch leaves one thread to a process, whatever the number of cores.
@@ -376,6 +382,9 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     )
     check_space(output, model.num_parameters(), arguments.save_total_limit)
     trainer = build_trainer(model, tokenizer, films, arguments)
+    if trainer.is_world_process_zero():  # the Trainer would take them for this run's
+        for checkpoint in outdated:
+            shutil.rmtree(checkpoint)
     trainer.train(resume_from_checkpoint=resume)
 
     # The Trainer sorts what it predicts by length: truth is what comes back with the predictions, row by row.
@@ -386,7 +395,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         save_model(model, tokenizer, output, arguments.weights_dtype)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
         record = {
-            "command": _command(sys.argv[1:]),
+            "command": _command(sys.argv[1:], secret),
             "data": source | {"films": {name: len(part) for name, part in films.parts.items()}},
             "arguments": _given(data) | _given(network) | _given(arguments),
             "seed": arguments.seed,
@@ -489,6 +498,7 @@ def save_model(
     if weights_dtype == "float16":
         state = {name: value if name.startswith("logit_") else value.half() for name, value in state.items()}
     model.save_pretrained(folder, state_dict=state)
+    tokenizer.backend_tokenizer.no_truncation()  # training's, which a fast tokenizer keeps in itself
     tokenizer.save_pretrained(folder)
 
 
@@ -574,20 +584,21 @@ def _load_twin(decision_from: str, genres: list[str]) -> MovieGenreModel:
     return twin
 
 
-def _command(words: Sequence[str]) -> str:
-    """The command line for the record, without the value of a token."""
-    shown = ["***" if i and words[i - 1] == "--hub_token" else word for i, word in enumerate(words)]
-    return " ".join(["train.py", *("--hub_token=***" if word.startswith("--hub_token=") else word for word in shown)])
+def _command(words: Sequence[str], secret: str | None) -> str:
+    """The command line for the record, without the token, however its flag was written."""
+    line = " ".join(["train.py", *words])
+    return line.replace(secret, "***") if secret else line
 
 
-def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> str | None:
-    """Checkpoint to go on from; None to start anew.
+def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> tuple[str | None, list[Path]]:
+    """Checkpoint to go on from, None to start anew; and those that will have to go, since they come after it.
 
     Raises:
         ValueError: if the one named is not whole, or an earlier run would be overwritten.
     """
     there = checkpoints(output)
     asked = arguments.resume_from_checkpoint
+    last: Path | None
     if asked in (None, "false", "False"):
         if there and not arguments.overwrite_output_dir:
             raise ValueError(
@@ -602,11 +613,13 @@ def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> str | 
         last = Path(asked)
         if why := flaw(last):
             raise ValueError(f"{last} cannot be resumed from: {why}; --resume_from_checkpoint true finds one that can")
-        there = []
-    if arguments.process_index == 0:  # the Trainer would take what is left of them for this run's
-        for checkpoint in there[: there.index(last)] if last in there else there:
-            shutil.rmtree(checkpoint)
-    return str(last) if last else None
+    later = next((i for i, checkpoint in enumerate(there) if last and checkpoint.samefile(last)), len(there))
+    if asked and last and later and not arguments.overwrite_output_dir and asked not in ("true", "True", "last"):
+        raise ValueError(
+            f"{output} holds checkpoints that do not lead to {last}, the newest {there[0].name}: "
+            "--overwrite_output_dir true gives them up"
+        )
+    return str(last) if last else None, there[:later]
 
 
 def _best_epoch(trainer: Trainer) -> float | None:
@@ -615,7 +628,8 @@ def _best_epoch(trainer: Trainer) -> float | None:
         return trainer.state.epoch
     name = trainer.args.metric_for_best_model or ""
     scored = [entry for entry in trainer.state.log_history if name in entry]
-    return max(scored, key=lambda entry: entry[name])["epoch"] if scored else None
+    best = max if trainer.args.greater_is_better else min
+    return best(scored, key=lambda entry: entry[name])["epoch"] if scored else None
 
 
 def _given(arguments: Any) -> dict[str, Any]:

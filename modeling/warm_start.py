@@ -121,8 +121,7 @@ def prune(model: MovieGenreModel, layers: Sequence[int], heads: Sequence[Sequenc
         ValueError: if `layers` or `heads` do not fit the source.
     """
     config = model.config
-    if not layers or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < config.num_hidden_layers:
-        raise ValueError(f"layers={list(layers)} must be ascending indices below {config.num_hidden_layers}")
+    _check_layers(layers, config.num_hidden_layers)
     counts = {len(kept) for kept in heads}
     if len(heads) != len(layers) or len(counts) != 1 or counts == {0}:
         raise ValueError(f"heads must name equally many heads for each of the {len(layers)} layers")
@@ -249,6 +248,8 @@ def warm_start(
     model = convert(source, genres, base_model=name, **config_values)
     max_length = model.config.max_position_embeddings
     tokenizer = source_tokenizer(name, max_length)
+    if layers is not None:
+        _check_layers(layers, depth)
     kept = list(layers) if layers else np.linspace(0, depth - 1, wanted_depth).round().astype(int).tolist()
     heads = [list(range(width))] * len(kept)
     if wanted_width < width:
@@ -279,6 +280,11 @@ def _check(config: Any) -> None:
         raise ValueError(f"embedding_size={config.embedding_size} differs from hidden_size={config.hidden_size}")
     if getattr(config, "sinusoidal_pos_embds", False):
         raise ValueError("a source with sinusoidal positions cannot start this encoder")
+
+
+def _check_layers(layers: Sequence[int], depth: int) -> None:
+    if not layers or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < depth:
+        raise ValueError(f"layers={list(layers)} must be ascending indices below {depth}")
 
 
 def _load_encoder(model: MovieGenreModel, state: dict[str, torch.Tensor]) -> None:

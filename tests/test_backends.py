@@ -4,6 +4,8 @@ import pytest
 
 from modeling import backends
 
+from .conftest import tiny_model
+
 
 def test_an_unknown_backend_is_named():
     with pytest.raises(ValueError, match="backend 'abacus' is not known; choose torch or onnx"):
@@ -15,6 +17,17 @@ def test_a_backend_that_is_missing_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "modeling.onnx_runtime", raising=False)
     with pytest.raises(ValueError, match=r"onnxruntime: pip install 'movie-genre-model\[onnx\]'"):
         backends.load("anywhere", backend="onnx")
+
+
+def test_damaged_weights_and_weights_of_other_sizes_are_named(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    tiny_model(intermediate_size=48).config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        backends.load(str(tmp_path))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        backends.load(str(tmp_path))
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnx"])

@@ -130,10 +130,13 @@ def test_tune_fits_the_thresholds_and_leaves_the_model_alone(tmp_path, folder, f
     assert tuned.config.threshold_profiles["macro_f1"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_tune_refuses_to_write_over_the_model(folder, films):
-    done = movie_genre("tune", "--model", folder, "--data", films, "--output", folder)
-    assert done.returncode == 2
-    assert "is not an empty folder: name a new one" in done.stderr
+def test_tune_refuses_to_write_over_this_model_or_another(folder, films, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    for output in (folder, tmp_path):
+        done = movie_genre("tune", "--model", folder, "--data", films, "--output", output)
+        assert done.returncode == 2
+        assert "is not an empty folder: name a new one" in done.stderr
+    assert (tmp_path / "config.json").read_text() == "{}"
 
 
 def test_predict_answers_arguments_and_standard_input_alike(folder):

@@ -301,6 +301,9 @@ def test_an_unknown_split_and_a_genre_without_training_rows_are_named(tmp_path):
     path = write(tmp_path, header + "Drama,One.,train\nOpera,Two.,validation\n")
     with pytest.raises(DataError, match=":3: genre 'Opera' has no training row"):
         assign_splits(read_films(path)[0])
+    films, _ = read_films(write(tmp_path, header + "Drama,One.,test\nOpera,Two.,test\n"))
+    kept_aside = {"validation": [], "test": [row_hash("One."), row_hash("Two.")]}
+    assert assign_splits(films, stored=kept_aside)["split"] == ["test", "test"]  # nothing is trained on it
 
 
 def test_the_vocabulary_is_that_of_the_training_rows(tmp_path):

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from modeling import MovieGenreModel
+from modeling.arguments import DataArguments, ModelArguments
+from modeling.training import load_films, load_network
 
 from .conftest import GENRES, tiny_model
 
@@ -71,6 +73,28 @@ def test_the_graph_is_in_the_checkpoint(graph, tmp_path):
     assert torch.equal(loaded.classifier.output.adjacency, model.classifier.output.adjacency)
     assert torch.equal(loaded.classifier.output.label_embeddings, model.classifier.output.label_embeddings)
     assert torch.allclose(loaded(ids).logits, model(ids).logits, atol=1e-6)
+
+
+def test_going_on_from_a_graph_keeps_it_for_the_same_genres_and_its_layers_for_others(graph, tmp_path, tokenizer):
+    model, _ = graph
+    torch.nn.init.normal_(model.classifier.output.bias)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    for genres in (GENRES, ["Horror", *GENRES[::-1]]):
+        path = tmp_path / "films.csv"
+        rows = [f"{genres[i % len(genres)]},Text {i}.,{'validation' if i < 20 else 'train'}" for i in range(40)]
+        path.write_text("\n".join(["genre,description,split", *rows]) + "\n")
+        films = load_films(DataArguments(train_file=str(path)))
+        again, _ = load_network(ModelArguments(init_from=str(tmp_path / "model")), films)
+        old, new = model.classifier.output, again.classifier.output
+        same = films.genres == GENRES
+        assert torch.equal(new.graph_1.weight, old.graph_1.weight)
+        assert torch.equal(new.bias[[films.genres.index(genre) for genre in GENRES]], old.bias)
+        if same:
+            assert torch.equal(new.weight, old.weight)
+        else:
+            assert new.adjacency.shape == (5, 5)
+            assert new.label_embeddings.norm(dim=1).tolist() == pytest.approx([1] * 5, abs=1e-5)
 
 
 def test_the_graph_learns(graph):

@@ -178,6 +178,7 @@ def test_dropout_keeps_mean_rate_and_the_gradient_of_what_it_kept():
     assert torch.equal(x.grad, dropped)
     assert torch.equal(dropout(x, 0.0), x)
     assert dropout(x.bfloat16(), 0.5).dtype == torch.bfloat16
+    assert (dropout(x, 1 - 1e-7) == 0).float().mean() > 0.999
     rows, columns = (dropped == 0).float().mean(dim=1), (dropped == 0).float().mean(dim=0)
     assert rows.std() < 0.02  # no pattern of the draws: by chance .0095
     assert columns.std() < 0.03  # .0173

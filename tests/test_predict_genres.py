@@ -189,6 +189,13 @@ def test_gradients_speak_of_the_genre_asked_for_and_of_words(model, tokenizer):
     assert sum(abs(weight) for _, _, weight in weights["Crime"]) == pytest.approx(1)
 
 
+def test_gradients_speak_in_16_bits_too(tokenizer):
+    model = tiny_model()
+    exact = model.predict_genres(TEXT, tokenizer, attribution="gradient", genre="Drama").word_weights
+    found = model.bfloat16().predict_genres(TEXT, tokenizer, attribution="gradient", genre="Drama").word_weights
+    assert [w[:2] for w in found] == [w[:2] for w in exact]
+
+
 def test_gradients_leave_no_trace_and_do_not_disturb_other_threads(model, tokenizer):
     expected = model.predict_genres(TEXT, tokenizer, attribution="gradient", genre="Crime")
     with ThreadPoolExecutor(4) as pool:

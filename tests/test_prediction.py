@@ -49,6 +49,8 @@ def test_min_genres_takes_the_most_probable_only_where_thresholds_give_fewer():
     probabilities = np.array([[0.3, 0.2, 0.1], [0.9, 0.8, 0.7], [0.9, 0.2, 0.3]])
     chosen = choose(probabilities, np.full(3, 0.6), 2)
     assert chosen.tolist() == [[True, True, False], [True, True, True], [True, False, True]]
+    reached = choose(np.array([[0.4, 0.2, 0.3]]), np.array([0.5, 0.1, 0.5]), 2)  # a threshold reached is never given up
+    assert reached.tolist() == [[True, True, False]]
 
 
 def test_entropy_is_that_of_a_coin_in_nats():

@@ -91,6 +91,23 @@ def test_a_text_that_was_read_is_not_read_again(encoder, tmp_path, monkeypatch):
     assert (embed(encoder, ["Another.", "New."], tmp_path)[1] == 1).all()
 
 
+def test_a_damaged_cache_is_filled_anew_and_a_changed_encoder_reads_again(encoder, tmp_path, tokenizer):
+    first = embed(encoder, ["One film."], tmp_path)
+    cache = tmp_path / "reader.safetensors"
+    cache.write_bytes(cache.read_bytes()[:40])
+    assert np.array_equal(embed(encoder, ["One film."], tmp_path), first)
+    assert [path.name for path in tmp_path.iterdir()] == [cache.name]
+    folder = tmp_path / "reader"
+    set_seed(1)
+    for _ in range(2):  # another encoder under the same name
+        sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+        BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        now = embed(str(folder), ["One film."], tmp_path)
+        assert not np.allclose(now, first)
+        first = now
+
+
 def test_pieces_that_keep_the_same_company_get_similar_vectors():
     generator = np.random.default_rng(0)
     groups = [range(10, 20), range(20, 30)]

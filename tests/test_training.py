@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, set_seed
 
-from modeling import MovieGenreModel
+from modeling import MovieGenreModel, hub
 from modeling.arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments, parse_arguments
+from modeling.checkpoints import seal
 from modeling.data import DataError
 from modeling.tokenization import load_tokenizer
 from modeling.training import (
@@ -27,6 +29,7 @@ from modeling.training import (
     load_films,
     plot_curves,
     sigmoid,
+    train,
 )
 
 from .conftest import GENRES, MOVIES, ROOT, tiny_model
@@ -95,6 +98,7 @@ def test_a_run_leaves_its_record_its_split_and_its_curves_but_no_pickle(run, som
     for picture in ("curves.png", "genres.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     assert not [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    assert json.loads((folder / "tokenizer.json").read_text())["truncation"] is None
 
 
 def test_the_best_epoch_by_f1_is_the_one_kept(run):
@@ -112,11 +116,36 @@ def test_an_earlier_run_is_not_overwritten_unasked(run, some_films):
     assert done.returncode != 0
 
 
-def test_starting_anew_takes_the_earlier_checkpoints_away(tmp_path):
-    (tmp_path / "checkpoint-500").mkdir()
-    arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), overwrite_output_dir=True)
-    assert _resume_from(arguments, tmp_path) is None
-    assert not list(tmp_path.iterdir())
+def test_starting_anew_takes_the_earlier_checkpoints_away_once_all_else_is_well(tmp_path):
+    path = tmp_path / "checkpoint-500"
+    path.mkdir()
+    arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), overwrite_output_dir=True, cpu_threads=1)
+    assert _resume_from(arguments, tmp_path) == (None, [path])
+    assert path.exists()
+    with pytest.raises(DataError, match=r"none\.csv does not exist"):
+        train(DataArguments(train_file="none.csv"), ModelArguments(), arguments)
+    assert path.exists()
+
+
+def test_going_on_from_an_older_checkpoint_gives_up_the_newer_ones_only_when_told(tmp_path):
+    old, new = tmp_path / "checkpoint-100", tmp_path / "checkpoint-200"
+    for path in (old, new):
+        path.mkdir()
+        (path / "weights").write_text("whole")
+        seal(path)
+
+    def resume(of: Path, overwrite: bool) -> tuple[str | None, list[Path]]:
+        return _resume_from(
+            MovieGenreTrainingArguments(
+                output_dir=str(tmp_path), resume_from_checkpoint=str(of), overwrite_output_dir=overwrite
+            ),
+            tmp_path,
+        )
+
+    assert resume(new, False) == (str(new), [])
+    with pytest.raises(ValueError, match=r"do not lead to .*checkpoint-100, the newest checkpoint-200: --overwrite"):
+        resume(old, False)
+    assert resume(old, True) == (str(old), [new])
 
 
 def test_bad_films_end_a_run_with_a_sentence_and_code_2(tmp_path):
@@ -224,6 +253,13 @@ def test_a_run_starts_from_a_pretrained_encoder_that_also_teaches(tmp_path, some
 # Arguments
 
 
+def test_settings_that_are_no_yaml_are_named(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: [1")
+    with pytest.raises(ValueError, match=r"mine\.yaml is no YAML"):
+        parse_arguments([str(path)])
+
+
 def test_flags_win_over_the_file_and_the_file_over_defaults():
     _, network, training = parse_arguments([SMOKE, "--hidden_size", "48"])
     assert network.hidden_size == 48
@@ -268,10 +304,12 @@ def test_arguments_that_contradict_each_other_are_named():
 
 
 def test_a_token_never_reaches_the_record():
-    for words in (["--hub_token", "hf_secret", "--seed", "1"], ["--hub_token=hf_secret", "--seed", "1"]):
-        command = _command(words)
-        assert "hf_secret" not in command
-        assert command.endswith("--seed 1")
+    for words in (["--hub_token", "hf_secret"], ["--hub_token=hf_secret"], ["--hub-token", "hf_secret"]):
+        _, _, arguments = parse_arguments(["--train_file", "films.csv", *words])
+        assert _command([*words, "--seed", "1"], arguments.hub_token).endswith("--seed 1")
+        assert "hf_secret" not in _command([*words, "--seed", "1"], arguments.hub_token)
+        assert hub.from_training(arguments) is None
+        assert arguments.hub_token is None  # nor a checkpoint
 
 
 def test_too_few_validation_films_are_named_before_training(tmp_path):

@@ -152,6 +152,8 @@ def test_a_network_of_the_same_shape_is_taken_whole(folder, descriptions):
         ({"layers": [0, 1], "num_hidden_layers": 3}, "init_layers names 2 layers, num_hidden_layers=3"),
         ({"layers": [1, 5]}, r"layers=\[1, 5\] must be ascending indices below 3"),
         ({"layers": [2, 0]}, r"layers=\[2, 0\] must be ascending"),
+        ({"layers": [1, 5], "num_attention_heads": 2}, r"layers=\[1, 5\] must be ascending indices below 3"),
+        ({"layers": [0, 1, 7]}, r"layers=\[0, 1, 7\] must be ascending indices below 3"),
         ({"hidden_size": 64}, "hidden_size=64 cannot be had"),
         ({"norm_placement": "pre"}, "norm_placement='pre' cannot be had"),
         ({"max_position_embeddings": 500}, "max_position_embeddings=500 is more than the 70"),
