@@ -258,7 +258,7 @@ def fit_network(films: Films, folder: Path, seed: int, flags: list[str], threads
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py", *flags]
     launch += ["--train_file", os.path.relpath(films.path, ROOT), "--split_file", os.path.relpath(SPLIT, ROOT)]
     launch += ["--cpu_threads", str(threads), "--seed", str(seed), "--output_dir", str(folder.relative_to(ROOT))]
-    launch += ["--overwrite_output_dir", "true"]
+    launch += ["--resume_from_checkpoint", "true"]  # of a run that was cut short; else it starts anew
     subprocess.run(launch, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     evaluate = [sys.executable, "-m", "modeling.cli", "evaluate", "--model", str(folder), "--data", str(DATA)]
     evaluate += ["--split", "test", "--split-file", str(SPLIT), "--output", str(folder / "evaluation.json")]
