@@ -483,6 +483,7 @@ def _write_disagreements(path: Path, films: Films, chosen: "np.ndarray", genres:
     """The films where the file's genres are least probable under the model, worst first."""
     import numpy as np
 
+    from .data import formula_safe
     from .metrics import disagreements
 
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -494,13 +495,13 @@ def _write_disagreements(path: Path, films: Films, chosen: "np.ndarray", genres:
             writer.writerow(
                 [
                     row["place"],
-                    row["movie_name"],
+                    formula_safe(row["movie_name"]),
                     ", ".join(row["genre"]),
                     model,
                     f"{genres[surprising]} {p[surprising]:.3f}",
                     "" if missing is None else f"{genres[missing]} {p[missing]:.3f}",
                     f"{loss:.4f}",
-                    row["description"],
+                    formula_safe(row["description"]),
                 ]
             )
 

@@ -50,7 +50,7 @@ MODEL_FILES = (
 )
 # What is published beside it, where it exists. Everything else in a folder stays at home: training_args.bin is a
 # pickle, optimizer states are large, and nobody knows what else lies there.
-RECORDS = ("training.json", "evaluation.json", "*.png", "onnx/*.onnx", "onnx/*.json")
+RECORDS = ("training.json", "evaluation.json", "*.png", "onnx/*.onnx", "onnx/*.json", "onnx/*.safetensors")
 DATA_FILES = ("README.md", "*.csv")
 SPACE_FILES = ("app.py", "requirements.txt", "modeling/*.py", "data/*.csv")
 # What an earlier push, by other means, may have left, and what must not stay.
@@ -230,7 +230,9 @@ def from_training(arguments: "TrainingArguments") -> Callable[[Path], Publicatio
         try:
             return publish(folder)
         except HubError as error:
-            command = f"movie-genre publish model --folder {folder} --repo {repo}"
+            command = f"movie-genre publish model --folder {folder} --repo {repo} --tag none"
+            command += " --private" if arguments.hub_private_repo else ""
+            command += f" --revision {arguments.hub_revision}" if arguments.hub_revision else ""
             raise HubError(f"{error}. The model itself is in {folder}: {command} publishes it") from None
 
     return publish_or_say_how
