@@ -11,6 +11,8 @@ except ImportError:
     spaces = None
 
 import gradio as gr
+from gradio import processing_utils, routes
+from starlette.exceptions import HTTPException
 
 from . import charts, serving
 from .batch import Batch, predict_file
@@ -373,7 +375,8 @@ def api_tab(service: Service) -> None:
         """Genres of the films in a CSV file with a header and a description in each row.
 
         Args:
-            file: the CSV file; with a genre column it is compared with the model.
+            file: the CSV file, with a genre column it is compared with the model; an agent that has not uploaded it
+                sends it as "data:text/csv;base64,...", for nothing is fetched from an address.
             threshold: name of a threshold profile; the model's default if empty.
 
         Returns:
@@ -439,8 +442,25 @@ With the `mcp` extra installed (`pip install "movie-genre-model[mcp]"`), the sam
 """
 
 
+def fetch_nothing() -> None:
+    """Take from Gradio what fetches for a visitor: a file named by its address, and `file=` before an address.
+
+    Gradio keeps visitors from addresses inside only; anything else it would fetch, of any size.
+    """
+
+    async def refuse_file(url: str) -> None:
+        raise gr.Error("Nothing is fetched from an address: upload the file.", print_exception=False)
+
+    async def refuse_request(url: str, request: gr.Request) -> None:
+        raise HTTPException(403, "nothing is fetched from an address")
+
+    processing_utils.async_ssrf_protected_get = refuse_file
+    routes.secure_url_stream_response = refuse_request
+
+
 def build(service: Service) -> gr.Blocks:
     """The page around a service."""
+    fetch_nothing()
     # Uploads and results are deleted after an hour.
     with gr.Blocks(title="Movie genres", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(

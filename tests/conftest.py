@@ -55,11 +55,20 @@ def saved(tmp_path, model, tokenizer):
 
 
 @pytest.fixture(scope="session")
-def address():
+def outgoing(tmp_path_factory):
+    """File of the addresses beyond this machine that the demo turned to."""
+    path = tmp_path_factory.mktemp("outgoing") / "addresses.txt"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="session")
+def address(outgoing):
     """Where the demo serves the shipped checkpoint."""
     from .app_server import serve
 
-    process, url = serve()
+    paths = [str(ROOT / "tests" / "outgoing"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    process, url = serve(PYTHONPATH=os.pathsep.join(paths), OUTGOING=str(outgoing))
     yield url
     process.terminate()
     process.wait(timeout=30)

@@ -1,5 +1,8 @@
 """What a stranger sends: nothing of the server's leaks, nothing is fetched for him, nothing he wrote is run."""
 
+import ast
+import asyncio
+import base64
 import csv
 import http.client
 import json
@@ -12,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
 
 from modeling import MovieGenreModel
 
@@ -113,6 +118,18 @@ def test_no_file_but_an_uploaded_one_is_read_and_nothing_is_fetched(address, can
     assert asked == []
 
 
+@pytest.mark.parametrize("url", ["http://93.184.215.14/films.csv", "https://huggingface.co/datasets/a/b/films.csv"])
+def test_nothing_is_fetched_from_outside_either(address, outgoing, canary, url):
+    for file in files(str(canary), url):
+        reply = run(address, "predict_batch", file=file)
+        assert "event: error" in reply
+        if isinstance(file, dict) and file["path"] == url and "is_stream" not in file:
+            assert "upload the file" in reply
+    for method in ("GET", "HEAD"):
+        assert ask(address, f"/gradio_api/file={url}", method=method)[0] == 403
+    assert outgoing.read_text() == ""
+
+
 def test_the_server_is_nobodys_messenger(address, listener):
     url, asked = listener
     host = urllib.parse.urlsplit(url).netloc
@@ -133,6 +150,23 @@ def test_the_server_is_nobodys_messenger(address, listener):
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"):
         assert ask(address, f"{url}/", method=method)[0] in (400, 404, 405, 200)
     assert asked == []
+
+
+def test_an_agent_sends_its_file_along_and_none_is_fetched_for_it(address, outgoing):
+    async def session(*files):
+        async with (
+            streamablehttp_client(f"{address}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as agent,
+        ):
+            await agent.initialize()
+            return [await agent.call_tool("predict_batch", {"file": file}) for file in files]
+
+    text = base64.b64encode(b"description\nA gunman rides into a lawless town.\n").decode()
+    sent, named = asyncio.run(session(f"data:text/csv;base64,{text}", "https://huggingface.co/films.csv"))
+    assert not sent.isError
+    assert ast.literal_eval(sent.content[0].text)[0]["films"] == 1
+    assert "upload the file" in named.content[0].text
+    assert outgoing.read_text() == ""
 
 
 class Bomb:
