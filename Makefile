@@ -27,9 +27,12 @@ proofs: .venv/dev  ## the long measurements; writes benchmarks/results
 	$(BIN)/python benchmarks/reliability
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/bulk.py
+	$(BIN)/python benchmarks/own_films.py
 	$(BIN)/python benchmarks/space.py
 	$(BIN)/python benchmarks/attribution.py
 	$(BIN)/python benchmarks/fuzz.py
+	$(BIN)/python benchmarks/ship.py --refresh
+	$(BIN)/python benchmarks/report.py
 
 audit: .venv/dev  ## advisories against what is installed; asks PyPI
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit

@@ -15,8 +15,11 @@ import sys
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # phone nobody
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from modeling import charts, serving
-from modeling.page import CSS, build, theme
+try:
+    from modeling import charts, serving
+    from modeling.page import CSS, build, theme
+except ValueError as error:  # a setting that cannot be
+    sys.exit(f"app.py: {error}")
 
 
 def settings() -> str:
@@ -36,19 +39,25 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"app.py: {error}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Gradio ends on an interrupt, answers under way first
-    build(service).launch(
-        server_name=serving.HOST,
-        server_port=serving.PORT,
-        theme=theme(),
-        css=charts.CSS + CSS,
-        max_file_size=serving.MAX_BODY_MB * 1_000_000,
-        mcp_server=importlib.util.find_spec("mcp") is not None,
-        app_kwargs=serving.app_kwargs(service),
-        footer_links=["api", "settings"],
-        enable_monitoring=False,
-        run_history=False,
-        ssr_mode=False,
-    )
+    try:
+        build(service).launch(
+            server_name=serving.HOST,
+            server_port=serving.PORT,
+            theme=theme(),
+            css=charts.CSS + CSS,
+            max_file_size=serving.MAX_BODY_MB * 1_000_000,
+            mcp_server=importlib.util.find_spec("mcp") is not None,
+            app_kwargs=serving.app_kwargs(service),
+            footer_links=["api", "settings"],
+            enable_monitoring=False,
+            run_history=False,
+            ssr_mode=False,
+        )
+    except OSError:  # Gradio's, which speaks of a range of ports
+        sys.exit(
+            f"app.py: cannot serve on {serving.HOST}:{serving.PORT}: "
+            "taken, or no address of this machine; name another HOST or PORT"
+        )
 
 
 if __name__ == "__main__":

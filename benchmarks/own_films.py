@@ -35,7 +35,11 @@ def evaluate(model: Path, data: Path, output: Path) -> dict:
 def main() -> None:
     """Measure and write."""
     if not TMDB.exists():
-        sys.exit(f"{os.path.relpath(TMDB, ROOT)} is not here: without it nobody can tell which titles are known")
+        print(
+            f"{os.path.relpath(TMDB, ROOT)} is not here: without it nobody can tell which titles are known",
+            file=sys.stderr,
+        )
+        return
     with TMDB.open(encoding="utf-8", newline="") as file:
         known = {normalise(row["movie_name"]) for row in csv.DictReader(file)}
     with MOVIES.open(encoding="utf-8", newline="") as file:

@@ -279,7 +279,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     if not DATA.exists():
-        sys.exit(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone")
+        print(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
+        return
     runs = RUNS / f"{options.films}x{options.epochs:g}"
     for key in options.ideas:
         if not (runs / key / "validation.npy").exists():

@@ -46,7 +46,7 @@ def quality(results: dict[str, Any]) -> str:
         subset = ours["profiles"]["subset_accuracy"]
         lines += [
             f"Under the profile tuned for it the best of ours ({ours['name']}) reaches {subset:.3f} subset accuracy.",
-            "On the same films it is ahead, with 95 % intervals",
+            "On the same films its scores are higher (+) or lower (-), with 95 % intervals, than those",
             "",
         ]
         for name, less in results["ours_less"].items():

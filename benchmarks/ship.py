@@ -2,6 +2,8 @@
 
     python benchmarks/ship.py [--twin runs/quality/best-0]
 
+A run that was cut short goes on from its last checkpoint; a finished one, or one of another recipe, is trained anew.
+
 The twin, trained by the same recipe without the validation and test films, gives calibration, thresholds and
 figures: its scores on the test films are what the card states, as those of a twin that had not seen them.
 """
@@ -35,11 +37,16 @@ def main() -> None:
     if not options.refresh:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
         flags = ["configs/best.yaml", "--train_file", str(DATA), "--output_dir", str(options.output)]
-        flags += ["--fit_all", "true", "--decision_from", str(options.twin), "--overwrite_output_dir", "true"]
-        if not (options.output / "training.json").exists():
-            subprocess.run([*command, *flags], cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        flags += ["--fit_all", "true", "--decision_from", str(options.twin)]
+        recipe, output = ROOT / "configs" / "best.yaml", ROOT / options.output
+        begun = output / "recipe.yaml"
+        same = begun.exists() and begun.read_bytes() == recipe.read_bytes() and not (output / "training.json").exists()
+        flags += ["--resume_from_checkpoint" if same else "--overwrite_output_dir", "true"]
+        output.mkdir(parents=True, exist_ok=True)
+        shutil.copy(recipe, begun)
+        subprocess.run([*command, *flags], cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
         CHECKPOINT.mkdir(exist_ok=True)
-        for path in sorted((ROOT / options.output).iterdir()):
+        for path in sorted(output.iterdir()):
             if path.suffix in (".json", ".safetensors"):
                 shutil.copy(path, CHECKPOINT / path.name)
         shutil.copy(ROOT / options.twin / "evaluation.json", CHECKPOINT / "evaluation.json")

@@ -196,8 +196,8 @@ def check_row(row: Row, *, draft: bool) -> Iterator[str]:
     for genre in row.genres:
         if genre not in GENRE_WORDS:
             yield f"unknown genre {genre!r}"
-    if len(set(row.genres)) != len(row.genres) or len(row.genres) > 7:
-        yield f"genre {row.fields['genre']!r} repeats a genre or has more than seven"
+    if len(set(row.genres)) != len(row.genres) or len(row.genres) > 5:
+        yield f"genre {row.fields['genre']!r} repeats a genre or has more than five"
     year = row.fields["year"]
     if not year.isdecimal() or int(year) not in YEARS:
         yield f"year {year!r} lies outside {YEARS.start} to {YEARS.stop - 1}"

@@ -1,5 +1,6 @@
-"""The model on PyTorch or on ONNX Runtime: the same answers, and one way to load it."""
+"""The model on PyTorch or on ONNX Runtime: the same answers, and one way to load it and what lies beside it."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -53,3 +54,20 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
     # A configuration that this code does not read, damaged weights, weights of other sizes.
     except (StrictDataclassError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{name!r} cannot be loaded: {str(error.__cause__ or error).splitlines()[0]}") from None
+
+
+def model_file(name: str, revision: str | None, file: str, cached: bool = False) -> str | None:
+    """Text of a file beside the weights, in the folder or in the Hub repository or, if `cached`, in the cache alone.
+
+    None where there is none.
+    """
+    if Path(name).is_dir():
+        path = Path(name) / file
+    else:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            path = Path(hf_hub_download(name, file, revision=revision, local_files_only=cached))
+        except (OSError, ValueError):  # the client's errors: no such file, no network, no repository
+            return None
+    return path.read_text(encoding="utf-8") if path.is_file() else None

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,11 +55,14 @@ class Batch:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The input's columns, then the prediction's; an input column of the same name gets `input_` before it."""
+        from .data import carried_names
+
         for film, prediction in zip(self.films, self.predictions, strict=True):
             result = prediction.to_dict(flat=True)
             given = {name: value for name, value in film.items() if name != "place"}
             given["genre"] = ", ".join(film["genre"])
-            yield {f"input_{name}" if name in result else name: value for name, value in given.items()} | result
+            names = carried_names(given, result)
+            yield {names[name]: value for name, value in given.items()} | result
 
 
 def predict_file(
@@ -162,13 +166,14 @@ def _compare(batch: Batch, service: Service) -> None:
 
 def _write(batch: Batch, path: Path) -> Path:
     """The complete result as CSV, with cells that are safe in a spreadsheet."""
-    for old in Path(RESULTS.name).iterdir():
-        if old.stat().st_mtime < time.time() - KEEP_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
-    output = Path(tempfile.mkdtemp(dir=RESULTS.name)) / f"{path.stem}-genres.csv"
-    rows = list(batch.rows())
     from .data import formula_safe
 
+    for old in Path(RESULTS.name).iterdir():
+        with suppress(FileNotFoundError):  # another thread may have been quicker
+            if old.stat().st_mtime < time.time() - KEEP_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+    output = Path(tempfile.mkdtemp(dir=RESULTS.name)) / f"{path.stem}-genres.csv"
+    rows = list(batch.rows())
     with output.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(map(formula_safe, rows[0]))

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .data import PROBLEMS_SHOWN, DataError, Problems, formula_safe, stream_rows
+from .data import PROBLEMS_SHOWN, DataError, Problems, carried_names, formula_safe, stream_rows
 from .prediction_movie_genre import GenrePrediction
 
 SHARD_ROWS = 5000
@@ -41,7 +41,7 @@ class Scan:
     Attributes:
         rows: usable ones.
         columns: of the input, and the Arrow type that holds all their values.
-        digest: of the descriptions.
+        digest: of all values of the usable rows.
         bad: rows that cannot be used; `problems` shows the first ones.
     """
 
@@ -58,7 +58,7 @@ def scan(source: str, text_column: str | None) -> Scan:
     kinds: dict[str, set[type]] = {}
     for values, text in stream_rows(source, problems, text_column=text_column):
         result.rows += 1
-        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+        digest.update(json.dumps([text, values], default=str).encode())
         for name, value in values.items():
             kinds.setdefault(name, set()).add(type(value))
         _drain(problems, result)
@@ -115,7 +115,7 @@ def predict_file(
     if not found.rows:
         raise DataError(f"{source} has no usable row")
     folder = output.with_name(f".{output.name}.shards") if single else output
-    _open_folder(folder, about | {"descriptions": found.digest, "rows": found.rows, "shard_rows": shard_rows})
+    _open_folder(folder, about | {"input": found.digest, "rows": found.rows, "shard_rows": shard_rows})
 
     sizes = [min(shard_rows, found.rows - start) for start in range(0, found.rows, shard_rows)]
     shards = [folder / f"part-{number:06d}.parquet" for number in range(len(sizes))]
@@ -169,27 +169,25 @@ def _table(
     """The input's columns, then the prediction's; an input column of the same name is carried as input_<name>."""
     flat = [prediction.to_dict(flat=True) for prediction in predictions]
     predicted = {name: pa.float32() for name in flat[0]} | {"genres": pa.string(), "truncated_at": pa.int64()}
-    arrays, names = [], []
-    for name, kind in columns.items():
-        arrays.append(_array([row.get(name) for row in rows], kind))
-        while name in predicted or name in names:
-            name = f"input_{name}"
-        names.append(name)
+    arrays = [_array([row.get(name) for row in rows], kind) for name, kind in columns.items()]
     arrays += [pa.array([row[name] for row in flat], kind) for name, kind in predicted.items()]
-    return pa.table(arrays, names=[*names, *predicted])
+    return pa.table(arrays, names=[*carried_names(columns, predicted).values(), *predicted])
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     """A column of the input."""
     if kind == pa.string():
-        values = [
-            value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-            for value in values
-        ]
+        values = [None if value is None else _text(value) for value in values]
     try:
         return pa.array(values, kind)
     except (pa.ArrowInvalid, OverflowError):  # an integer beyond 64 bits
         raise DataError(f"a number is too large for a column: {max(values, key=lambda v: abs(v or 0))}") from None
+
+
+def _text(value: Any) -> str:
+    """A value in a column of text: what JSON knows as JSON, anything else (a date, a decimal) as it is written."""
+    known = isinstance(value, (bool, int, float, list, dict))
+    return json.dumps(value, ensure_ascii=False, default=str) if known else str(value)
 
 
 def _open_folder(folder: Path, about: dict[str, Any]) -> None:

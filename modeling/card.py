@@ -75,6 +75,7 @@ def render_card(
         trim_blocks=True, lstrip_blocks=True, undefined=ChainableUndefined, keep_trailing_newline=True
     )
     environment.filters["number"] = _number
+    environment.filters["without_places"] = _without_places
     card = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         card_data=data.to_yaml(),
         repo=repo,
@@ -96,6 +97,11 @@ def render_card(
     )
     # A section that is left out leaves blank lines behind.
     return re.sub(r"\n{3,}", "\n\n", card)
+
+
+def _without_places(command: str) -> str:
+    """A command with bare names for files that are somewhere else on the machine where it was given."""
+    return " ".join(re.sub(r"^(\.\.|~|/).*/", "", word) for word in command.split(" "))
 
 
 def render_space_card(model: str, commit: str, preload: Sequence[str], gradio: str) -> str:

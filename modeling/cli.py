@@ -1,15 +1,17 @@
 """movie-genre: predict, evaluate, tune, export and publish from the command line."""
 
 import csv
+import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .backends import load
+from .backends import load, model_file
 
 if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answers at once
     import numpy as np
@@ -202,8 +204,7 @@ def predict(
     if source is not None and output is not None:
         from .bulk import predict_file
 
-        weights = _weights_hash(model, backend)
-        about = {"model": model, "revision": revision, "weights": weights, "backend": backend, **options}
+        about = {"model": model, "revision": _identity(model, revision, backend), "backend": backend, **options}
         rank, world_size = (int(os.environ.get(*pair)) for pair in (("RANK", "0"), ("WORLD_SIZE", "1")))
         rows = predict_file(
             source,
@@ -224,12 +225,21 @@ def predict(
         print(json.dumps(prediction.to_dict(), ensure_ascii=False))
 
 
-def _weights_hash(model: str, backend: str) -> str | None:
-    """What tells the weights of a folder from others'."""
+def _identity(model: str, revision: str | None, backend: str) -> str:
+    """What tells a model from the same folder's or repository's at another time: hash of its files, or its commit."""
     from .data import file_hash
 
-    names = ("model.onnx", "onnx/model.onnx") if backend == "onnx" else ("model.safetensors",)
-    return next((file_hash(path) for name in names if (path := Path(model) / name).exists()), None)
+    if not Path(model).is_dir():
+        from huggingface_hub import hf_hub_download
+
+        # It has just been loaded: the cache knows which commit the revision was.
+        return Path(hf_hub_download(model, "config.json", revision=revision, local_files_only=True)).parent.name
+    folder = Path(model)
+    if backend == "onnx" and not (folder / "model.onnx").exists():
+        folder /= "onnx"
+    names = ("config.json", "tokenizer.json", "model.onnx" if backend == "onnx" else "model.safetensors")
+    hashes = "".join(str(file_hash(folder / name)) for name in names)
+    return hashlib.sha256(hashes.encode()).hexdigest()
 
 
 @app.command()
@@ -352,6 +362,8 @@ def tune(
     loaded.config.default_profile = objective
     loaded.save_pretrained(output)
     loaded.tokenizer.save_pretrained(output)
+    if record := model_file(model, revision, "training.json"):  # the card says by it where the model comes from
+        (output / "training.json").write_text(record, encoding="utf-8")
     for genre, threshold in zip(loaded.config.genres, thresholds, strict=True):
         print(f"{genre:<16} {threshold:.3f}")
     print(f"profile {objective!r} is the default of the model in {output}")
@@ -546,7 +558,8 @@ def main() -> None:
     try:
         app()
     except (ValueError, TypeError, OSError) as error:  # DataError too
-        print(f"movie-genre: {error}", file=sys.stderr)
+        # train.py, which shares the messages, spells flags with underscores.
+        print("movie-genre:", re.sub(r"--\w+", lambda flag: flag[0].replace("_", "-"), str(error)), file=sys.stderr)
         sys.exit(2)
 
 

@@ -13,7 +13,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,10 @@ MAX_LINE_CHARACTERS = 16_000_000
 NOTHING = ("none", "nan", "null", "n a", "na")  # how programs write a missing value, normalised
 PROBLEMS_SHOWN = 20
 DELIMITERS = ",;\t"
-# What a spreadsheet may take for a formula, full-width forms and leading blanks included; numbers are none.
+# What a spreadsheet may take for a formula, full-width forms and leading blanks included; numbers are none. Where
+# another delimiter than the comma is usual, a cell may begin in the middle of a text.
 FORMULA = re.compile(r"^\s*[=+\-@＝＋－＠]|^[\t\r\n\0]")
+FORMULA_INSIDE = re.compile(r"([;|\t\r\n\0]\s*)([=+\-@＝＋－＠])")
 SURROGATE = re.compile("[\ud800-\udfff]")
 NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
@@ -87,8 +89,21 @@ class Problems:
 
 def formula_safe(value: Any) -> Any:
     """A cell's value that no spreadsheet takes for a formula: text that looks like one gets `'` before it."""
-    text = value if isinstance(value, str) else ""
-    return f"'{text}" if FORMULA.search(text) and not NUMBER.match(text) else value
+    if not isinstance(value, str) or NUMBER.match(value):
+        return value
+    text = FORMULA_INSIDE.sub(r"\1'\2", value)
+    return f"'{text}" if FORMULA.search(text) else text
+
+
+def carried_names(columns: Iterable[str], predicted: Collection[str]) -> dict[str, str]:
+    """Name of each of the input's columns in a result: `input_` before one that a prediction, or another, has."""
+    names: dict[str, str] = {}
+    for column in columns:
+        name = column
+        while name in predicted or name in names.values():
+            name = f"input_{name}"
+        names[column] = name
+    return names
 
 
 def read_films(
@@ -112,7 +127,8 @@ def read_films(
 
     Returns:
         The films, with `movie_name` (str), `genre` (list of str), `description` (str), `split` (str, may be empty),
-        `place` (file and line) and the other columns as they stand; and the problems of the rows left out.
+        `place` (file and line) and the other columns as they stand (one that is called place as `input_place`); and
+        the problems of the rows left out.
 
     Raises:
         DataError: if the file cannot be read, or rows are bad and `skip_bad_rows` is off.
@@ -126,6 +142,8 @@ def read_films(
     for record in _records(source, problems):
         names = names or _find_columns(record, columns, source, require_genre)
         row = {name: value for name, value in record.values.items() if name not in names.values()}
+        if "place" in row:
+            row["input_place"] = row.pop("place")
         row |= {
             "movie_name": str(record.values.get(names.get("movie_name", ""), "") or ""),
             "description": record.values.get(names["description"]),

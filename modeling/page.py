@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 try:
     import spaces  # only there on ZeroGPU, whose GPU is lent to decorated functions; must come before torch
@@ -448,10 +448,10 @@ def fetch_nothing() -> None:
     Gradio keeps visitors from addresses inside only; anything else it would fetch, of any size.
     """
 
-    async def refuse_file(url: str) -> None:
+    async def refuse_file(url: str) -> NoReturn:
         raise gr.Error("Nothing is fetched from an address: upload the file.", print_exception=False)
 
-    async def refuse_request(url: str, request: gr.Request) -> None:
+    async def refuse_request(url: str, request: Any) -> NoReturn:
         raise HTTPException(403, "nothing is fetched from an address")
 
     processing_utils.async_ssrf_protected_get = refuse_file

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import __version__
-from .backends import Model, load
+from .backends import Model, load, model_file
 from .prediction_movie_genre import WORD, GenrePrediction, cache_alone, check_attribution, resolve_thresholds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -219,23 +219,6 @@ class Turnstile:
     def turn(self) -> threading.BoundedSemaphore:
         """To be entered by a holder of a place when it computes; a long job takes one turn for each part of it."""
         return self._turns
-
-
-def model_file(name: str, revision: str, file: str, cached: bool = False) -> str | None:
-    """Text of a file beside the weights, in the folder or in the Hub repository or, if `cached`, in the cache alone.
-
-    None where there is none.
-    """
-    if Path(name).is_dir():
-        path = Path(name) / file
-    else:
-        from huggingface_hub import hf_hub_download
-
-        try:
-            path = Path(hf_hub_download(name, file, revision=revision, local_files_only=cached))
-        except (OSError, ValueError):  # the client's errors: no such file, no network, no repository
-            return None
-    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 class Service:

@@ -4,6 +4,7 @@ import ast
 import asyncio
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -198,6 +199,17 @@ def test_it_is_told_to_end_and_answers_first_what_it_was_asked():
         process.terminate()
         assert process.wait(timeout=60) == 0
         assert reply.result()[0] == 200
+
+
+def test_a_setting_that_cannot_be_gets_a_sentence(address):
+    taken = urllib.parse.urlsplit(address).port
+    for port, message in (("http", "PORT='http' must be a whole number"), (taken, f"127.0.0.1:{taken}: taken")):
+        done = subprocess.run(
+            [sys.executable, "app.py"], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PORT": str(port)}
+        )
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("app.py: ")
+        assert message in done.stderr
 
 
 def test_help_lists_the_settings():

@@ -34,10 +34,26 @@ def films(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["=1+1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\rx", "\nx", "\0x", "  =1", "＝1", "＋1", "－1", "＠x", "\u3000=1"],
+    ["=1+1", "+1+1", "-2+3", "@SUM(A1)", "\rx", "\nx", "\0x", "  =1", "＝1", "＋1", "－1", "＠x", "\u3000=1"],
 )
 def test_cells_that_a_spreadsheet_would_run_are_disarmed(text):
     assert formula_safe(text) == f"'{text}"
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("Bar;=1+1", "Bar;'=1+1"),
+        ("Bar; \t@SUM(A1);-2+3", "Bar; \t'@SUM(A1);'-2+3"),
+        ("Bar\n＝1", "Bar\n'＝1"),
+        ("a|+1", "a|'+1"),
+        ("=1;=2", "'=1;'=2"),
+        ("\t=1", "'\t'=1"),
+    ],
+)
+def test_nor_one_that_begins_behind_another_delimiter(text, safe):
+    assert formula_safe(text) == safe
+    assert formula_safe(safe) == safe
 
 
 @pytest.mark.parametrize("value", ["Drama", "-5", "+1.5e3", "", "a=b", "3 - 2", -0.5, None, 7])
@@ -62,6 +78,18 @@ def test_a_result_carries_the_files_own_columns_in_the_files_order(service, film
     expected = service.model.predict_genres("He rides.")
     assert rows[0]["genres"] == ", ".join(expected.genres)
     assert float(rows[0]["confidence"]) == pytest.approx(expected.confidence, abs=1e-6)
+
+
+def test_no_column_of_the_file_is_lost_not_even_where_a_result_is_read_again(service, films):
+    header = ("place", "confidence", "input_confidence", "description")
+    path = films(("Tonga", "mine", "older", FILM), header=header)
+    for turn in range(2):
+        path = predict_file(service, path).path
+        with path.open(encoding="utf-8", newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert row["input_place"] == "Tonga"
+        assert {"mine", "older"} <= set(row.values())
+        assert sum(name.endswith("input_confidence") for name in row) == 2 + turn
 
 
 def test_problems_are_told_by_line_of_the_file(service, films):

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -90,6 +92,23 @@ def test_the_inputs_columns_are_carried_and_one_of_the_same_name_is_renamed(sour
     assert json.loads(second["notes"]) == [1, None]
     # All shards have one schema, so that the folder reads as one table.
     assert pq.read_table(tmp_path / "out").num_rows == 60
+
+
+def test_dates_are_text_and_nested_values_json(onnx_model, tmp_path):
+    values = {"seen": date(2024, 2, 29), "price": Decimal("9.50"), "cast": [{"name": "Ada"}], "plot": "Snow falls."}
+    pq.write_table(pa.Table.from_pylist([values]), tmp_path / "films.parquet")
+    run(tmp_path / "films.parquet", tmp_path / "out", onnx_model.predict_genres)
+    (row,) = read(tmp_path / "out")
+    assert (row["seen"], row["price"], json.loads(row["cast"])) == ("2024-02-29", "9.50", [{"name": "Ada"}])
+
+
+def test_a_run_goes_on_with_the_same_input_only_whatever_its_column(onnx_model, tmp_path):
+    source = tmp_path / "films.csv"
+    source.write_text("plot,year\nSnow falls.,1950\n", encoding="utf-8")
+    run(source, tmp_path / "out", onnx_model.predict_genres)
+    source.write_text("plot,year\nSnow falls.,1951\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="was begun with input="):
+        run(source, tmp_path / "out", onnx_model.predict_genres)
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])

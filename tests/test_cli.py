@@ -114,6 +114,7 @@ def test_evaluate_says_what_each_measure_of_certainty_is_worth(evaluated):
 
 def test_tune_fits_the_thresholds_and_leaves_the_model_alone(tmp_path, folder, films):
     before = (folder / "config.json").read_bytes()
+    (folder / "training.json").write_text('{"of": "this model"}')
     done = movie_genre(
         *("tune", "--model", folder, "--data", films, "--split", "validation"),
         *("--objective", "macro_f1", "--output", tmp_path / "tuned"),
@@ -126,6 +127,7 @@ def test_tune_fits_the_thresholds_and_leaves_the_model_alone(tmp_path, folder, f
         [list(p.probabilities.values()) for p in tuned.predict_genres([r["description"] for r in rows])]
     )
     expected = tune_thresholds(truth, probabilities, "macro_f1")
+    assert (tmp_path / "tuned" / "training.json").read_text() == '{"of": "this model"}'
     assert tuned.config.default_profile == "macro_f1"
     assert tuned.config.threshold_profiles["macro_f1"] == pytest.approx(expected, abs=1e-3)
 
@@ -156,7 +158,7 @@ def test_predict_answers_arguments_and_standard_input_alike(folder):
         (["predict", "--model", "FOLDER", ""], "has no words"),
         (["predict", "--model", "FOLDER", "--threshold", "best", TEXT], "no threshold profile 'best'"),
         (["evaluate", "--model", "FOLDER", "--data", "none.csv", "--output", "x.json"], "none.csv does not exist"),
-        (["evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json"], "unknown genre"),
+        (["evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json"], "with --genre-map"),
         (
             [
                 *("evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json"),

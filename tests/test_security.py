@@ -217,7 +217,7 @@ def test_a_result_that_is_uploaded_again_is_what_it_was(address, tmp_path):
     from gradio_client import Client, handle_file
 
     client = Client(address, verbose=False)
-    cells = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "\t=1", "＝1+1", "-7", "plain"]
+    cells = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "  =1", "＝1+1", "-7", "plain"]
     source = tmp_path / "films.csv"
     with source.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["title", "description"], *([cell, f"A film. {cell}"] for cell in cells)])
