@@ -31,13 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--twin", type=Path, default=Path("runs/quality/best-0"), help="run that kept rows aside")
     parser.add_argument("--output", type=Path, default=Path("runs/ship"), help="folder of the refitted run")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--refresh", action="store_true", help="only renew the code files and the card")
     options = parser.parse_args()
 
     if not options.refresh:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
         flags = ["configs/best.yaml", "--train_file", str(DATA), "--output_dir", str(options.output)]
-        flags += ["--fit_all", "true", "--decision_from", str(options.twin)]
+        flags += ["--fit_all", "true", "--decision_from", str(options.twin), "--cpu_threads", str(options.threads)]
         recipe, output = ROOT / "configs" / "best.yaml", ROOT / options.output
         begun = output / "recipe.yaml"
         same = begun.exists() and begun.read_bytes() == recipe.read_bytes() and not (output / "training.json").exists()
