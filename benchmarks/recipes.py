@@ -95,44 +95,22 @@ def with_loss(make: Callable[[torch.Tensor], Callable[..., torch.Tensor]]) -> Ca
     return change
 
 
-def twice(differently: bool) -> Callable[[Trainer], None]:
+def twice(trainer: Trainer) -> None:
     """R-Drop (Liang et al. 2021), with the divergence of Bernoulli variables.
 
-    Every film is in its batch twice, under two dropout masks, or in two readings besides; answers that differ cost.
+    Every film is in its batch twice, under two dropout masks; answers that differ cost.
     """
+    collate = Collator(trainer.processing_class.pad_token_id)
 
-    def change(trainer: Trainer) -> None:
-        collate, rows = Collator(trainer.processing_class.pad_token_id), trainer.train_dataset
-        if differently:
-            others = type(rows)(
-                rows.descriptions, np.array(rows.labels), rows.tokenizer, rows.max_length, rows.arguments
-            )
+    def loss(outputs: Any, labels: torch.Tensor, **_: Any) -> torch.Tensor:
+        logits = outputs["logits"]
+        one, two = logits[0::2], logits[1::2]
+        # KL(p|q) + KL(q|p) of Bernoulli variables is this product.
+        apart = (one.sigmoid() - two.sigmoid()) * (one - two)
+        return F.binary_cross_entropy_with_logits(logits, labels) + 0.5 * apart.mean()
 
-            class Pairs(torch.utils.data.Dataset):
-                def __len__(self) -> int:
-                    return len(rows)
-
-                def set_epoch(self, epoch: int) -> None:
-                    rows.epoch, others.epoch = epoch, -1 - epoch  # an epoch's number is a seed
-
-                def __getitem__(self, index: int) -> dict[str, Any]:
-                    return {**rows[index], "other": others[index]}
-
-            trainer.train_dataset = Pairs()
-        trainer.data_collator = lambda films: collate(
-            [one for film in films for one in (film, film.get("other", film))]
-        )
-
-        def loss(outputs: Any, labels: torch.Tensor, **_: Any) -> torch.Tensor:
-            logits = outputs["logits"]
-            one, two = logits[0::2], logits[1::2]
-            # KL(p|q) + KL(q|p) of Bernoulli variables is this product.
-            apart = (one.sigmoid() - two.sigmoid()) * (one - two)
-            return F.binary_cross_entropy_with_logits(logits, labels) + 0.5 * apart.mean()
-
-        trainer.compute_loss_func = loss
-
-    return change
+    trainer.data_collator = lambda films: collate([film for film in films for _ in range(2)])
+    trainer.compute_loss_func = loss
 
 
 class MovingAverage(TrainerCallback):
@@ -194,8 +172,7 @@ IDEAS = {
     "linear_teacher": Idea("the linear teacher alone", ("--teacher", "linear")),
     "all_tokens": Idea("no token dropout", ("--token_dropout", "0")),
     "plain_readings": Idea("no other names, no typos", ("--other_people", "0", "--typos", "0")),
-    "r_drop": Idea("R-Drop", (), twice(differently=False)),
-    "two_readings": Idea("R-Drop between two readings", ("--remove_unused_columns", "false"), twice(differently=True)),
+    "r_drop": Idea("R-Drop", (), twice),
     "ema": Idea("moving average of the weights", (), lambda trainer: trainer.add_callback(MovingAverage())),
     "masked": Idea("masked-language pretraining", (), masked_pretraining),
     "graph": Idea("label graph, as shipped", ("--label_graph", "gcn")),

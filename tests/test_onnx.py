@@ -25,6 +25,7 @@ KINDS = {
     "pre": {"norm_placement": "pre"},
     "post": {"norm_placement": "post", "head_dim": 8, "hidden_size": 48, "classifier_hidden_size": 24},
     "sinusoidal": {"position_embedding_type": "sinusoidal", "hidden_act": "relu"},
+    "graph": {"label_graph": "gcn"},
     "silu": {"hidden_act": "silu", "num_hidden_layers": 1, "num_attention_heads": 2},
 }
 TEXT = "A retired gunman rides into a border town."
