@@ -145,7 +145,7 @@ def read_films(
         if "place" in row:
             row["input_place"] = row.pop("place")
         row |= {
-            "movie_name": str(record.values.get(names.get("movie_name", ""), "") or ""),
+            "movie_name": str(record.values[names["movie_name"]] or "") if "movie_name" in names else "",
             "description": record.values.get(names["description"]),
             "split": str(row.get("split") or ""),
             "place": record.place,

@@ -202,6 +202,10 @@ def build_model(
         )
         return MovieGenreModel(config)
     source = MovieGenreModel.from_pretrained(arguments.init_from)
+    for name in ("position_embedding_type", "norm_placement", "hidden_act"):  # its weights would fit, and mean nothing
+        asked, has = getattr(arguments, name), getattr(source.config, name)
+        if asked not in (None, has):
+            raise ValueError(f"init_from={arguments.init_from!r} has {name}={has}, not {asked}: leave it out")
     config = MovieGenreConfig.from_dict(
         source.config.to_dict()
         | {"id2label": labels, "threshold_profiles": {}, "default_profile": None}

@@ -127,6 +127,11 @@ def test_a_thousand_columns_are_read(tmp_path):
     assert films["description"] == ["A text."]
 
 
+def test_a_column_without_a_name_is_no_title(tmp_path):
+    films, _ = read_films(write(tmp_path, ",genre,description\n7,Drama,A text.\n"))
+    assert films["movie_name"] == [""]
+
+
 def test_columns_can_be_named_and_others_are_carried_through(tmp_path):
     path = write(tmp_path, "id,Kind,Text\n7,Drama,A text.\n")
     films, _ = read_films(path, columns=Columns(genre="Kind", description="Text"))

@@ -432,6 +432,10 @@ def test_going_on_with_other_sizes_is_refused(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="does not fit the sizes asked for"):
         build_model(ModelArguments(init_from=str(tmp_path), intermediate_size=48), GENRES, 1500, 0)
+    for changed in ({"position_embedding_type": "sinusoidal"}, {"norm_placement": "post"}, {"hidden_act": "relu"}):
+        (name,) = changed
+        with pytest.raises(ValueError, match=f"has {name}=.*: leave it out"):
+            build_model(ModelArguments(init_from=str(tmp_path), **changed), GENRES, 1500, 0)
 
 
 def test_going_on_keeps_every_weight_where_the_genres_are_the_same(tmp_path):
