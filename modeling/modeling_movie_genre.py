@@ -502,7 +502,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             tokenizer: the one the model was trained with; by default the one stored beside the weights.
             threshold: a number, a dict by genre, or the name of one of the model's threshold profiles; the model's
                 default profile if None.
-            mc_samples: Monte-Carlo dropout masks (Gal and Ghahramani 2016); 0 for one pass without dropout.
+            mc_samples: Monte-Carlo dropout masks (Gal and Ghahramani 2016), 2 or more; 0 for one pass without dropout.
             attribution: "pooling" for the attention pooling's weight of each word; "gradient" for what each word adds
                 to one genre's logit (or takes from it, below zero), by integrated gradients (Sundararajan et al. 2017);
                 None for none.

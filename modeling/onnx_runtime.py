@@ -155,7 +155,7 @@ class MovieGenreOnnx:
             texts: a description, or a sequence of them.
             tokenizer: a fast tokenizer to use instead of the stored one.
             threshold: a number, a dict by genre, a profile's name, or None for the default profile.
-            mc_samples: Monte-Carlo dropout masks; 0 for one pass without dropout.
+            mc_samples: Monte-Carlo dropout masks, 2 or more; 0 for one pass without dropout.
             attribution: "pooling" for the attention pooling's weight of each word; None for none.
             genre: for gradient attribution, which only PyTorch has.
             stride: tokens that neighbouring windows of a long text share; None cuts it.

@@ -179,8 +179,8 @@ def check_texts(texts: Sequence[str], mc_samples: int, batch_size: int) -> list[
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"texts[{index}] is a {type(text).__name__}, expected a string")
-    if mc_samples < 0:
-        raise ValueError(f"mc_samples={mc_samples} must be 0 (off) or the number of masks to draw")
+    if mc_samples < 0 or mc_samples == 1:
+        raise ValueError(f"mc_samples={mc_samples} must be 0 (off) or a number of masks, from 2 on: one has no spread")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     return texts

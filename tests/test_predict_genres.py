@@ -136,6 +136,7 @@ def test_at_least_min_genres_are_given(tokenizer):
         ({"threshold": 1.5}, ValueError, "threshold=1.5 lies outside"),
         ({"threshold": [0.5]}, TypeError, "threshold is a list"),
         ({"mc_samples": -1}, ValueError, "mc_samples=-1"),
+        ({"mc_samples": 1}, ValueError, "one has no spread"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"stride": 62}, ValueError, "stride=62 must lie between 0 and 61"),
         ({"attribution": "tea leaves"}, ValueError, "attribution='tea leaves' is not known"),
