@@ -171,7 +171,9 @@ def fit_setfit(films: Films, folder: Path, seed: int) -> dict[str, Any]:
     from setfit import SetFitModel, Trainer, TrainingArguments
 
     model = SetFitModel.from_pretrained(local_source(MINILM), multi_target_strategy="one-vs-rest")
-    arguments = TrainingArguments(batch_size=16, num_epochs=1, num_iterations=SETFIT_ITERATIONS, seed=seed)
+    arguments = TrainingArguments(
+        str(folder / "checkpoints"), batch_size=16, num_epochs=1, num_iterations=SETFIT_ITERATIONS, seed=seed
+    )
     rows = Dataset.from_dict({"text": list(films.texts["train"]), "label": films.truth["train"].astype(int).tolist()})
     Trainer(model, arguments, train_dataset=rows).train()
     for name in SCORED:
