@@ -27,6 +27,7 @@ TEXTS = ROOT / "benchmarks" / "behaviour"
 RESULTS = ROOT / "benchmarks" / "results" / "behaviour.json"
 HE = {"he": "he", "him": "him", "his": "his", "himself": "himself", "He": "He", "His": "His"}
 SHE = {"he": "she", "him": "her", "his": "her", "himself": "herself", "He": "She", "His": "Her"}
+NOISE_DRAWS = 10  # a single one says little: its macro-F1 on so few films moves by some .02
 FORMS: dict[str, Callable[[str], str]] = {
     "upper case": str.upper,
     "lower case": str.lower,
@@ -113,12 +114,12 @@ def names(model: Model, draws: int = 5) -> dict[str, Any]:
     return changed(model(base), model([texts[i] for i in range(1, draws + 1) for texts in fills]))
 
 
-def gender(model: Model) -> dict[str, Any]:
+def gender(model: Model, draws: int = 5) -> dict[str, Any]:
     """How far does "she" for "he" move each genre's probability, on average?"""
     people = rows("names")
     last = [p["name"] for p in people if p["kind"] == "surname"]
     pairs = []
-    for i, case in enumerate(rows("templates")):
+    for i, case in ((i + turn, case) for turn in range(draws) for i, case in enumerate(rows("templates"))):
         for pronouns, kind in ((HE, "male"), (SHE, "female")):
             first = [p["name"] for p in people if p["kind"] == kind]
             name = {"first": first[i % len(first)], "last": last[i % len(last)]}
@@ -181,12 +182,15 @@ def measure(model: Model) -> dict[str, Any]:
     def macro(sets: Sequence[frozenset[str]]) -> float:
         return macro_f1(truth, np.array([[g in chosen for g in model.genres] for chosen in sets], dtype=float))
 
-    draw = np.random.default_rng(0)
+    draw, noisy = np.random.default_rng(0), np.random.default_rng(0)
+    costs = [macro(clean) - macro(model([noise(t, noisy) for t in texts])[1]) for _ in range(NOISE_DRAWS)]
     return {
         "plain": plain(model),
         "typo": changed(clean_both, model([typo(text, draw) for text in both])),
         "noise": {
-            "macro_f1_cost": macro(clean) - macro(model([noise(t, draw) for t in texts])[1]),
+            "macro_f1_cost": float(np.mean(costs)),
+            "standard_deviation": float(np.std(costs, ddof=1)),
+            "draws": NOISE_DRAWS,
             "cases": len(texts),
         },
         "names": names(model),
