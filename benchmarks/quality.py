@@ -296,15 +296,16 @@ def finish(job: tuple[str, int], films: Films, threads: int) -> None:
         return
     print(f"{system}, seed {seed} ...", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.time()
+    started, resumed = time.time(), any(folder.glob("checkpoint-*"))
     if system in NETWORKS:
         run = fit_network(films, folder, seed, NETWORKS[system], threads)
     else:
         run = BASELINES[system](films, folder, seed)
         run["profiles"] = tune_profiles(films.truth["validation"], np.load(folder / "validation.npy"))
-    run["seconds"] = round(time.time() - started, 1)
+    seconds = round(time.time() - started, 1)
+    run["seconds"] = None if resumed else seconds  # of a part of the run they would say nothing
     (folder / "run.json").write_text(json.dumps(run))
-    print(f"{system}, seed {seed} done in {run['seconds']:.0f} s", flush=True)
+    print(f"{system}, seed {seed} done in {seconds:.0f} s", flush=True)
 
 
 def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarray]]:

@@ -189,6 +189,7 @@ def run(idea: Idea, folder: Path, films: int, epochs: float, threads: int) -> No
     }  # fmt: skip
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     data, network, arguments = parse_arguments([str(ROOT / "configs" / "best.yaml"), *words, *idea.flags])
+    torch.set_num_threads(threads)
     torch.manual_seed(arguments.seed)
     parts = load_films(data)
     train = parts.parts["train"]

@@ -1,5 +1,7 @@
 import csv
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no test may need the network
@@ -68,7 +70,12 @@ def address(outgoing):
     from .app_server import serve
 
     paths = [str(ROOT / "tests" / "outgoing"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    process, url = serve(PYTHONPATH=os.pathsep.join(paths), OUTGOING=str(outgoing))
+    watched = {"PYTHONPATH": os.pathsep.join(paths), "OUTGOING": str(outgoing), "HF_HUB_OFFLINE": ""}
+    program = "import socket; socket.getaddrinfo('example.invalid', 80)"  # the watch is awake
+    subprocess.run([sys.executable, "-c", program], env=os.environ | watched, stderr=subprocess.DEVNULL)
+    assert outgoing.read_text() == "socket.getaddrinfo example.invalid\n"
+    outgoing.write_text("")
+    process, url = serve(**watched)
     yield url
     process.terminate()
     process.wait(timeout=30)
