@@ -220,8 +220,9 @@ def reliability(results: dict[str, Any]) -> str:
         rows += [
             f"| {load['users']} users at once | {load['minutes']:.0f} minutes, {load['requests']:,} requests | "
             f"{statuses}; 95 % of single predictions within {load['seconds_p50_p95_p99']['single'][1]:.2f} s |",
-            f"| {load['calls']:,} calls beside Monte-Carlo requests | memory {load['resident_mb_before']:,.0f} to "
-            f"{load['resident_mb_after']:,.0f} MB | {load['bit_identical']:,} answers bit for bit those made alone |",
+            f"| {load['calls']:,} calls beside Monte-Carlo requests | "
+            f"memory {load['resident_mb_before']:,.0f} to {load['resident_mb_after']:,.0f} MB | "
+            f"{load['bit_identical']:,} answers bit for bit those made alone |",
         ]
     if branches := results.get("branches"):
         rows += [

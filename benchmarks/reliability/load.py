@@ -26,10 +26,10 @@ def measure(scale: float) -> dict[str, Any]:
     process, url = serve(PYTHONWARNINGS="ignore")
     threading.Thread(target=process.stdout.read, daemon=True).start()
     try:
-        alone = {text: post(url, {"descriptions": [text]})[1] for text in texts[:100]}
+        alone = {text: answered(url, {"descriptions": [text]}) for text in texts[:100]}
         crowd = users(url, texts, 60 * MINUTES * scale)
         before = _resident(process.pid)
-        same = steady(url, alone, round(CALLS * scale))
+        same, beside = steady(url, alone, round(CALLS * scale))
         after = _resident(process.pid)
     finally:
         started = time.time()
@@ -41,6 +41,7 @@ def measure(scale: float) -> dict[str, Any]:
         **crowd,
         "calls": round(CALLS * scale),
         "bit_identical": same,
+        "uncertain_beside": beside,
         "resident_mb_before": round(before, 1),
         "resident_mb_after": round(after, 1),
         "shutdown": {"exit_code": code, "seconds": round(time.time() - started, 2)},
@@ -89,24 +90,33 @@ def users(url: str, texts: list[str], seconds: float) -> dict[str, Any]:
     }
 
 
-def steady(url: str, alone: dict[str, bytes], calls: int) -> int:
-    """Plain predictions while Monte-Carlo requests run: how many are byte for byte those made alone?"""
-    done = threading.Event()
+def steady(url: str, alone: dict[str, bytes], calls: int) -> tuple[int, int]:
+    """Plain predictions beside Monte-Carlo ones: how many are byte for byte what they are alone; how many others ran."""
+    done, beside = threading.Event(), []
 
     def sampling() -> None:
         seed = 0
         while not done.is_set():
-            post(url, {"descriptions": [next(iter(alone))], "mc_samples": 5, "seed": (seed := seed + 1)})
+            body = {"descriptions": [next(iter(alone))], "mc_samples": 5, "seed": (seed := seed + 1)}
+            beside.append(answered(url, body))
 
     other = threading.Thread(target=sampling)
     other.start()
     texts = list(alone)
     same = sum(
-        post(url, {"descriptions": [texts[i % len(texts)]]})[1] == alone[texts[i % len(texts)]] for i in range(calls)
+        answered(url, {"descriptions": [texts[i % len(texts)]]}) == alone[texts[i % len(texts)]] for i in range(calls)
     )
     done.set()
     other.join()
-    return same
+    return same, len(beside)
+
+
+def answered(url: str, body: Any) -> bytes:
+    """The reply of a request that must succeed."""
+    status, reply = post(url, body)
+    if status != 200:
+        raise RuntimeError(f"status {status}: {reply[:200]!r}")
+    return reply
 
 
 def post(url: str, body: Any) -> tuple[int, bytes]:
