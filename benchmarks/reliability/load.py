@@ -91,7 +91,7 @@ def users(url: str, texts: list[str], seconds: float) -> dict[str, Any]:
 
 
 def steady(url: str, alone: dict[str, bytes], calls: int) -> tuple[int, int]:
-    """Plain predictions beside Monte-Carlo ones: how many are byte for byte what they are alone; how many others ran."""
+    """Plain predictions beside Monte-Carlo ones: how many are bit for bit what they are alone; how many ran beside."""
     done, beside = threading.Event(), []
 
     def sampling() -> None:
