@@ -52,6 +52,8 @@ def main() -> None:
             enable_monitoring=False,
             run_history=False,
             ssr_mode=False,
+            # Else Gradio asks its own page, and ends if no answer comes in 3 seconds: so it is where others ask first.
+            _frontend=False,
         )
     except OSError:  # Gradio's, which speaks of a range of ports
         sys.exit(

@@ -20,13 +20,13 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, movies, weights  # noqa: E402
 from modeling import MovieGenreModel  # noqa: E402
-from modeling.data import file_hash, read_films  # noqa: E402
+from modeling.data import file_hash  # noqa: E402
 from modeling.metrics import bootstrap  # noqa: E402
 from modeling.modeling_movie_genre import GRADIENT_STEPS  # noqa: E402
 from modeling.prediction_movie_genre import word_weights  # noqa: E402
 
-MOVIES = ROOT / "data" / "movies.csv"
 SHARE = 0.2  # of a text's words are deleted
 RANDOM_DRAWS = 10
 Spans = list[tuple[int, int, float]]
@@ -55,9 +55,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--films", type=int, default=228, help="test films to look at")
     options = parser.parse_args()
-    model = MovieGenreModel.from_pretrained(ROOT / "checkpoint").eval()
-    films, _ = read_films(MOVIES)
-    texts = [row["description"] for row in films if row["split"] == "test"][: options.films]
+    model = MovieGenreModel.from_pretrained(CHECKPOINT).eval()
+    texts = [film["description"] for film in movies("test")][: options.films]
     generator = np.random.default_rng(0)
 
     changed: list[str] = []
@@ -94,6 +93,7 @@ def main() -> None:
     chance = drops["random words"]
     result = {
         "command": "python benchmarks/attribution.py" + (f" --films {options.films}" if options.films != 228 else ""),
+        "model": weights(CHECKPOINT),
         "data": {"source": MOVIES.name, "sha256": file_hash(MOVIES), "split": "test", "films": len(texts)},
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "gradient_steps": GRADIENT_STEPS,
@@ -104,8 +104,7 @@ def main() -> None:
             method: figure(values - chance) for method, values in drops.items() if method != "random words"
         },
     }
-    path = ROOT / "benchmarks" / "results" / "attribution.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "attribution.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result["probability_lost"], indent=1))
 
 

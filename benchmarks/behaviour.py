@@ -20,11 +20,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.common import CHECKPOINT, RESULTS, movies, weights  # noqa: E402
 from modeling import MovieGenreModel  # noqa: E402
 from modeling.metrics import macro_f1  # noqa: E402
 
 TEXTS = ROOT / "benchmarks" / "behaviour"
-RESULTS = ROOT / "benchmarks" / "results" / "behaviour.json"
 HE = {"he": "he", "him": "him", "his": "his", "himself": "himself", "He": "He", "His": "His"}
 SHE = {"he": "she", "him": "her", "his": "her", "himself": "herself", "He": "She", "His": "Her"}
 NOISE_DRAWS = 10  # a single one says little: its macro-F1 on so few films moves by some .02
@@ -170,8 +170,7 @@ def company(model: Model, texts: Sequence[str]) -> dict[str, Any]:
 
 def measure(model: Model) -> dict[str, Any]:
     """Every figure."""
-    with (ROOT / "data" / "movies.csv").open(encoding="utf-8", newline="") as file:
-        films = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    films = movies("test")
     texts = [film["description"] for film in films]
     truth = np.array([[g in film["genre"].split(", ") for g in model.genres] for film in films], dtype=float)
     written = [case["description"] for case in rows("plain")]
@@ -205,10 +204,10 @@ def measure(model: Model) -> dict[str, Any]:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(ROOT / "checkpoint"))
+    parser.add_argument("--model", default=str(CHECKPOINT))
     options = parser.parse_args()
-    result = measure(Model(options.model))
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = {"model": weights(options.model), **measure(Model(options.model))}
+    (RESULTS / "behaviour.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 
 

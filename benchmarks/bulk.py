@@ -2,8 +2,7 @@
 
     python benchmarks/bulk.py [--rows 1000 10000 100000 1000000]
 
-The plumbing is what is measured, so the network is tiny: reading, tokenizing, batching, writing. What a billion rows
-take is worked out from the rate of the model that ships, which speed.py has measured.
+The plumbing is what is measured, so the network is tiny: reading, tokenizing, batching, writing.
 """
 
 import argparse
@@ -17,11 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-RESULTS = ROOT / "benchmarks" / "results"
+
+from benchmarks.common import CHECKPOINT, RESULTS, movies  # noqa: E402
 
 
 def write_model(folder: Path) -> None:
@@ -29,7 +27,7 @@ def write_model(folder: Path) -> None:
     from modeling import MovieGenreConfig, MovieGenreModel
     from modeling.export import export
 
-    shipped = MovieGenreModel.from_pretrained(ROOT / "checkpoint")
+    shipped = MovieGenreModel.from_pretrained(CHECKPOINT)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
     config = MovieGenreConfig(**sizes, vocab_size=shipped.config.vocab_size, id2label=shipped.config.id2label)
     tiny = MovieGenreModel(config).eval()
@@ -39,9 +37,7 @@ def write_model(folder: Path) -> None:
 
 def write_films(path: Path, rows: int) -> None:
     """The project's own films over and over."""
-    from benchmarks.speed import read_films
-
-    texts, _ = read_films()
+    texts = [film["description"] for film in movies()]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["movie_name", "description"])
@@ -64,21 +60,6 @@ def measure(model: Path, folder: Path, rows: int) -> dict[str, float]:
     seconds = time.perf_counter() - started
     peak = float(done.stdout.split()[-1])
     return {"rows": rows, "seconds": seconds, "rows_a_second": rows / seconds, "peak_mb": peak}
-
-
-def billion() -> dict[str, Any]:
-    """What 10^9 rows take of the model that ships, from the rates that speed.py measured."""
-    path = RESULTS / "speed.json"
-    bulk = json.loads(path.read_text(encoding="utf-8")).get("bulk", {}) if path.exists() else {}
-    rates = {n: rate["median"] / bulk["threads"] for n, rate in bulk.get("rows_a_second", {}).items() if "ours" in n}
-    return {
-        name: {
-            "rows_a_second_and_core": rate,
-            "core_hours": 1e9 / rate / 3600,
-            "hours_on_1000_cores": 1e6 / rate / 3600,
-        }
-        for name, rate in rates.items()
-    }
 
 
 def plot(runs: list[dict[str, float]], path: Path) -> None:
@@ -120,12 +101,7 @@ def main() -> None:
         "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": os.getloadavg()[0]},
         "versions": versions(),
         "runs": runs,
-        "billion_rows": billion(),
     }
-    if len(runs) > 1:
-        # 1 is linear; below it, the start weighs on the small runs.
-        logs = np.log([[run["rows"], run["seconds"]] for run in runs])
-        result["exponent"] = float(np.polyfit(*logs.T, 1)[0])
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     plot(runs, options.output.with_suffix(".png"))

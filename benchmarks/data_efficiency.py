@@ -20,8 +20,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from quality import BASELINES, DATA, LABELS, NETWORKS, RESULTS, Films, fit_network, mean_scores  # noqa: E402
+from quality import BASELINES, DATA, LABELS, NETWORKS, Films, check_recipe, fit_network, mean_scores  # noqa: E402
 
+from benchmarks.common import RESULTS  # noqa: E402
 from modeling.data import file_hash  # noqa: E402
 from modeling.decision import tune_profiles  # noqa: E402
 from modeling.metrics import bootstrap  # noqa: E402
@@ -35,12 +36,14 @@ SYSTEMS = ("best", "tfidf", "minilm")
 def fit(system: str, films: Films, folder: Path, threads: int) -> None:
     """One run, unless it is there already."""
     if (folder / "run.json").exists():
+        if system in NETWORKS:
+            check_recipe(films, folder, 0, system)
         return
     print(f"{LABELS[system]}, {len(films.texts['train']):,} films ...", flush=True)
     started = time.time()
     folder.mkdir(parents=True, exist_ok=True)
     if system in NETWORKS:
-        profiles = fit_network(films, folder, 0, NETWORKS[system], threads)["profiles"]
+        profiles = fit_network(films, folder, 0, system, threads)["profiles"]
     else:
         BASELINES[system](films, folder, 0)
         profiles = tune_profiles(films.truth["validation"], np.load(folder / "validation.npy"))

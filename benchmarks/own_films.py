@@ -17,9 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, movies, weights  # noqa: E402
 from modeling.data import file_hash, normalise  # noqa: E402
 
-MOVIES = ROOT / "data" / "movies.csv"
 TMDB = ROOT.parent / "shared" / "data" / "top_movies.csv"
 RUN = ROOT / "runs" / "movies"
 
@@ -42,8 +42,7 @@ def main() -> None:
         return
     with TMDB.open(encoding="utf-8", newline="") as file:
         known = {normalise(row["movie_name"]) for row in csv.DictReader(file)}
-    with MOVIES.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    rows = movies("test")
     parts = {
         "all": rows,
         "known": [row for row in rows if normalise(row["movie_name"]) in known],
@@ -57,21 +56,20 @@ def main() -> None:
                 writer = csv.DictWriter(file, rows[0].keys())
                 writer.writeheader()
                 writer.writerows(part)
-            systems[f"checkpoint, {name}"] = evaluate(ROOT / "checkpoint", path, Path(folder) / "result.json")
+            systems[f"checkpoint, {name}"] = evaluate(CHECKPOINT, path, Path(folder) / "result.json")
         launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
         subprocess.run([*launch, "--output_dir", str(RUN), "--overwrite_output_dir", "true"], cwd=ROOT, check=True)
         systems["trained on data/movies.csv"] = evaluate(RUN, MOVIES, Path(folder) / "result.json")
     training = json.loads((RUN / "training.json").read_text(encoding="utf-8"))
     result = {
         "command": "python benchmarks/own_films.py",
+        "model": weights(CHECKPOINT),
         "data": {"source": MOVIES.name, "sha256": file_hash(MOVIES)},
         "training_seconds": training["seconds"],
         "versions": training["versions"],
         "systems": systems,
     }
-    (ROOT / "benchmarks" / "results" / "own_films.json").write_text(
-        json.dumps(result, indent=1) + "\n", encoding="utf-8"
-    )
+    (RESULTS / "own_films.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -36,17 +36,20 @@ from transformers import (
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.common import RESULTS, flops  # noqa: E402
+from modeling import MovieGenreConfig  # noqa: E402
+from modeling.arguments import parse_arguments  # noqa: E402
 from modeling.data import assign_splits, file_hash, genre_matrix, genre_vocabulary, read_films, split_hashes  # noqa: E402
 from modeling.decision import OBJECTIVES, tune_profiles  # noqa: E402
 from modeling.metrics import SCORES, average_precision, bootstrap, calibration_errors, per_genre, scores  # noqa: E402
 from modeling.prediction_movie_genre import choose, length_batches  # noqa: E402
 from modeling.teacher import LONGEST, embed, linear_model, probe_model  # noqa: E402
 from modeling.tokenization import MINILM, local_source, source_tokenizer  # noqa: E402
+from modeling.training import given, versions  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "top_movies.csv"
 SPLIT = ROOT / "benchmarks" / "split.json"
 OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
-RESULTS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "runs" / "quality"
 # What train.py is told, a system of ours.
 NETWORKS = {
@@ -68,6 +71,7 @@ LABELS = {
     "distilled": "ours, warm start and distilled",
     "best": "ours, warm start, distilled, with label graph",
 }
+WITHOUT_WEIGHT = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cpu_threads"}
 SEEDS = (0, 1, 2)
 SEEDED = (*NETWORKS, "minilm")  # the others have no seed, or are run once
 OURS = "best"
@@ -78,7 +82,6 @@ MINILM_EPOCHS, MINILM_LEARNING_RATE = 4, 2e-4  # a rate that serves the validati
 SETFIT_ITERATIONS = 1  # two pairs a film; its default of 20 takes hours on a CPU
 VECTORS = ROOT / "runs" / "teachers"
 MEAN_TOKENS = 60  # of a description, for the operations a token
-SEED_THRESHOLD = 0.4  # what the notebook used
 
 
 class Films:
@@ -243,24 +246,43 @@ def fit_minilm(films: Films, folder: Path, seed: int) -> dict[str, Any]:
 
 def minilm_cost() -> dict[str, int]:
     """Operations of MiniLM-L6."""
-    config = AutoConfig.from_pretrained(local_source(MINILM))
-    width = config.hidden_size
-    return {"flops_per_token": flops_per_token(config.num_hidden_layers, width, width, config.intermediate_size)}
+    return {"flops_per_token": flops_per_token(AutoConfig.from_pretrained(local_source(MINILM)))}
 
 
-def flops_per_token(layers: int, hidden: int, attention: int, intermediate: int) -> int:
-    """Floating-point operations of an encoder's matrix products for one token of a text of the mean length."""
-    products = 4 * hidden * attention + 2 * hidden * intermediate  # query, key, value, output; the two dense layers
-    return layers * 2 * (products + 2 * MEAN_TOKENS * attention)
+def flops_per_token(config: Any) -> int:
+    """Operations of an encoder's matrix products for one token of a text of the mean length."""
+    return int(flops(config, [MEAN_TOKENS]) / MEAN_TOKENS)
 
 
-def fit_network(films: Films, folder: Path, seed: int, flags: list[str], threads: int) -> dict[str, Any]:
+def recipe(films: Films, folder: Path, seed: int, system: str) -> list[str]:
+    """What train.py is told, but for what changes no weight."""
+    files = ["--train_file", os.path.relpath(films.path, ROOT), "--split_file", os.path.relpath(SPLIT, ROOT)]
+    return [*NETWORKS[system], *files, "--seed", str(seed), "--output_dir", os.path.relpath(folder, ROOT)]
+
+
+def check_recipe(films: Films, folder: Path, seed: int, system: str) -> None:
+    """Is a finished run of today's recipe?
+
+    Raises:
+        ValueError: naming what differs; for a run that is kept would be reported under a recipe that is not its own.
+    """
+    then = json.loads((folder / "training.json").read_text(encoding="utf-8"))["arguments"]
+    groups = parse_arguments(recipe(films, folder, seed, system))
+    now = {name: value for group in groups for name, value in vars(group).items()}
+    for name in (then | given(*groups)).keys() - WITHOUT_WEIGHT:  # what is not recorded was at its default
+        if name not in then or then[name] != now.get(name):
+            raise ValueError(
+                f"{folder} was trained with {name} {then.get(name, 'at its default')}, its recipe says "
+                f"{now.get(name)}: move that folder away to train it anew"
+            )
+
+
+def fit_network(films: Films, folder: Path, seed: int, system: str, threads: int) -> dict[str, Any]:
     """Train and predict as a user would, each in its own process."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     log = folder.with_suffix(".log").open("w")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py", *flags]
-    launch += ["--train_file", os.path.relpath(films.path, ROOT), "--split_file", os.path.relpath(SPLIT, ROOT)]
-    launch += ["--cpu_threads", str(threads), "--seed", str(seed), "--output_dir", str(folder.relative_to(ROOT))]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
+    launch += [*recipe(films, folder, seed, system), "--cpu_threads", str(threads)]
     launch += ["--resume_from_checkpoint", "true"]  # of a run that was cut short; else it starts anew
     subprocess.run(launch, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     evaluate = [sys.executable, "-m", "modeling.cli", "evaluate", "--model", str(folder), "--data", str(DATA)]
@@ -268,14 +290,12 @@ def fit_network(films: Films, folder: Path, seed: int, flags: list[str], threads
     evaluate += ["--probabilities", str(folder / "test.npy"), "--off-topic", str(OFF_TOPIC)]
     subprocess.run(evaluate, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    attention = config["num_attention_heads"] * config["head_dim"]
-    sizes = (config["num_hidden_layers"], config["hidden_size"], attention, config["intermediate_size"])
+    config = MovieGenreConfig.from_pretrained(folder)
     return {
         "parameters": training["parameters"],
         "best_epoch": training["best_epoch"],
-        "flops_per_token": flops_per_token(*sizes),
-        "profiles": config["threshold_profiles"],
+        "flops_per_token": flops_per_token(config),
+        "profiles": config.threshold_profiles,
     }
 
 
@@ -293,12 +313,14 @@ def finish(job: tuple[str, int], films: Films, threads: int) -> None:
     system, seed = job
     folder = RUNS / f"{system}-{seed}"
     if (folder / "run.json").exists():
+        if system in NETWORKS:
+            check_recipe(films, folder, seed, system)
         return
     print(f"{system}, seed {seed} ...", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     started, resumed = time.time(), any(folder.glob("checkpoint-*"))
     if system in NETWORKS:
-        run = fit_network(films, folder, seed, NETWORKS[system], threads)
+        run = fit_network(films, folder, seed, system, threads)
     else:
         run = BASELINES[system](films, folder, seed)
         run["profiles"] = tune_profiles(films.truth["validation"], np.load(folder / "validation.npy"))
@@ -322,7 +344,6 @@ def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarra
     }
     arrays = [array for pair in zip(chosen["micro_f1"], probabilities, strict=True) for array in pair]
     mean = mean_scores(truth, *arrays)
-    fixed = [choose(p, np.full(p.shape[1], SEED_THRESHOLD), 1) for p in probabilities]
     result = {
         "name": LABELS[system],
         "seeds": len(folders),
@@ -333,7 +354,6 @@ def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarra
             objective: float(np.mean([score(truth, c) for c in chosen[objective]]))
             for objective, score in OBJECTIVES.items()
         },
-        "at_threshold_0.4": mean_scores(truth, *(a for pair in zip(fixed, probabilities, strict=True) for a in pair)),
         "per_genre": per_genre(truth, chosen["micro_f1"][0], probabilities[0], films.genres),
         "calibration_error": float(np.mean([calibration_errors(truth, p).mean() for p in probabilities])),
         "parameters": runs[0].get("parameters"),
@@ -419,11 +439,8 @@ def main() -> None:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "systems": systems,
         "ours_less": less,
+        "versions": versions(),
     }
-    from modeling.training import versions
-
-    result["versions"] = versions()
-    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "quality.json").write_text(json.dumps(result, indent=1) + "\n")
     plot(systems, RESULTS / "quality.png")
     for system in systems.values():

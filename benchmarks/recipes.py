@@ -27,6 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from quality import DATA, SPLIT, paired  # noqa: E402
 
+from benchmarks.common import RESULTS  # noqa: E402
 from modeling.arguments import parse_arguments  # noqa: E402
 from modeling.data import file_hash  # noqa: E402
 from modeling.decision import tune_profiles  # noqa: E402
@@ -43,7 +44,6 @@ from modeling.training import (  # noqa: E402
     versions,
 )
 
-RESULTS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "runs" / "recipes"
 BASE = "base"
 

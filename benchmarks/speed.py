@@ -8,7 +8,6 @@ matrix-product peak, measured in the same run. Needs the extras `pretrained`, `o
 """
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -25,7 +24,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-RESULTS = ROOT / "benchmarks" / "results"
+
+from benchmarks.common import RESULTS, flops, movies, weights  # noqa: E402
 
 NAMES = {
     "ours": "ours, PyTorch",
@@ -64,8 +64,7 @@ Ask = Callable[[Sequence[str]], Any]
 
 def read_films() -> tuple[list[str], list[list[str]]]:
     """Descriptions and genres of the project's own films."""
-    with (ROOT / "data" / "movies.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = movies()
     return [row["description"] for row in rows], [row["genre"].split(", ") for row in rows]
 
 
@@ -276,14 +275,6 @@ def peak_flops(seconds: float = 0.5) -> float:
             a @ a
             best = max(best, 2 * 2048**3 / (time.perf_counter() - started))
     return best
-
-
-def flops(config: Any, lengths: Sequence[int]) -> float:
-    """Operations of the matrix products that texts of these lengths need in our network, padding not counted."""
-    tokens, squares = float(np.sum(lengths)), float(np.sum(np.square(lengths)))
-    heads = config.num_attention_heads * config.head_dim
-    token = config.hidden_size * (4 * heads + 2 * config.intermediate_size)
-    return 2 * config.num_hidden_layers * (tokens * token + 2 * squares * heads)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -545,13 +536,12 @@ def main() -> None:
             results[section] = steps[section]()
             for row in results[section].get("ratios", []):
                 print(f"  {row['of']} to {row['to']}: {row['median']:.2f}, wanted {row['wanted']:.2f}", flush=True)
-    from modeling.data import file_hash
     from modeling.training import versions
 
     about = {
         "command": "python benchmarks/speed.py",
         "options": {"rows": rows, "requests": options.requests, "repetitions": options.repetitions},
-        "model": {"name": Path(options.model).name, "sha256": file_hash(Path(options.model) / "model.safetensors")},
+        "model": weights(options.model),
         "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": os.getloadavg()[0]},
         "versions": versions(),
     }

@@ -401,7 +401,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         record = {
             "command": _command(sys.argv[1:], secret),
             "data": source | {"films": {name: len(part) for name, part in films.parts.items()}},
-            "arguments": _given(data) | _given(network) | _given(arguments),
+            "arguments": given(data, network, arguments),
             "seed": arguments.seed,
             "parameters": model.num_parameters(),
             "epochs": trainer.state.epoch,
@@ -636,19 +636,20 @@ def _best_epoch(trainer: Trainer) -> float | None:
     return best(scored, key=lambda entry: entry[name])["epoch"] if scored else None
 
 
-def _given(arguments: Any) -> dict[str, Any]:
+def given(*groups: Any) -> dict[str, Any]:
     """Arguments that differ from their defaults; never a token."""
     values = {}
-    for f in fields(arguments):
-        value = getattr(arguments, f.name)
-        default = f.default_factory() if callable(f.default_factory) else f.default
-        if (
-            f.init
-            and "token" not in f.name.split("_")[-1:]
-            and value != default
-            and isinstance(value, (str, int, float, bool))
-        ):
-            values[f.name] = value
+    for group in groups:
+        for f in fields(group):
+            value = getattr(group, f.name)
+            default = f.default_factory() if callable(f.default_factory) else f.default
+            if (
+                f.init
+                and "token" not in f.name.split("_")[-1:]
+                and value != default
+                and isinstance(value, (str, int, float, bool))
+            ):
+                values[f.name] = value
     return values
 
 

@@ -16,10 +16,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def serve(**environment):
-    """Start app.py and wait until it has printed its address and Gradio has seen for itself that it answers."""
+def serve(program=("app.py",), **environment):
+    """Start app.py and wait until it has printed its address and all of it serves."""
     process = subprocess.Popen(
-        [sys.executable, "app.py"],
+        [sys.executable, *program],
         cwd=ROOT,
         env=os.environ | {"PORT": str(free_port()), "PYTHONUNBUFFERED": "1"} | environment,
         stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -190,12 +191,32 @@ def test_a_full_queue_refuses_and_another_model_is_served_by_its_folder(saved):
         process.wait(timeout=30)
 
 
+SLOW_TO_ITSELF = """
+import runpy
+from gradio import networking
+networking.url_ok = lambda url: False
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+def test_it_serves_although_the_machine_is_too_busy_for_its_own_question():
+    process, url = serve(program=("-c", SLOW_TO_ITSELF))
+    try:
+        assert http(f"{url}/api/v1/model")[0] == 200
+    finally:
+        process.kill()
+        process.wait(timeout=30)
+
+
 def test_it_is_told_to_end_and_answers_first_what_it_was_asked():
     process, url = serve()
+    server = psutil.Process(process.pid)
+    idle = server.cpu_times().user
     body = {"descriptions": [f"{'A gunman rides into town. ' * 80}{i}" for i in range(16)], "mc_samples": 100}
     with ThreadPoolExecutor(1) as pool:
         reply = pool.submit(http, f"{url}/api/v1/predict", body)
-        time.sleep(0.5)
+        while server.cpu_times().user < idle + 0.3:  # until the question is being worked on
+            time.sleep(0.01)
         process.terminate()
         assert process.wait(timeout=60) == 0
         assert reply.result()[0] == 200

@@ -1,0 +1,47 @@
+"""What the benchmarks rely on: runs of today's recipe, figures of today's weights, operations counted right."""
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertModel
+
+from benchmarks import quality
+from benchmarks.common import CHECKPOINT, RESULTS, flops, weights
+from modeling.arguments import parse_arguments
+from modeling.training import given
+
+
+@pytest.mark.parametrize("name", ["behaviour", "own_films", "attribution"])
+def test_figures_are_of_the_weights_that_ship(name):
+    figures = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    assert figures["model"] == weights(CHECKPOINT)
+
+
+class Films:
+    path = quality.DATA
+
+
+def test_a_finished_run_of_another_recipe_is_not_taken_for_one_of_todays(tmp_path, monkeypatch):
+    monkeypatch.chdir(quality.ROOT)
+    kept = given(*parse_arguments(quality.recipe(Films(), tmp_path, 1, "distilled")))
+    (tmp_path / "training.json").write_text(json.dumps({"arguments": kept}))
+    quality.check_recipe(Films(), tmp_path, 1, "distilled")
+    for change in ({"learning_rate": 0.5}, {"teacher": None}, {"seed": 2}):
+        (tmp_path / "training.json").write_text(json.dumps({"arguments": kept | change}))
+        with pytest.raises(ValueError, match=next(iter(change))):
+            quality.check_recipe(Films(), tmp_path, 1, "distilled")
+    (tmp_path / "training.json").write_text(json.dumps({"arguments": kept}))
+    with pytest.raises(ValueError, match="label_graph"):
+        quality.check_recipe(Films(), tmp_path, 1, "best")
+
+
+def test_operations_are_those_that_pytorch_counts():
+    sizes = {"hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 40, "num_hidden_layers": 2}
+    config = BertConfig(**sizes, vocab_size=50, attn_implementation="eager")
+    network = BertModel(config, add_pooling_layer=False).eval()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.ones(1, 7, dtype=torch.long))
+        network(torch.ones(1, 11, dtype=torch.long))
+    assert counter.get_total_flops() == flops(config, [7, 11])
