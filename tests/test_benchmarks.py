@@ -8,8 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
 from benchmarks import quality
-from benchmarks.common import CHECKPOINT, RESULTS, flops, weights
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, flops, weights
 from modeling.arguments import parse_arguments
+from modeling.hub import SPACE_FILES
 from modeling.training import given
 
 
@@ -17,6 +18,12 @@ from modeling.training import given
 def test_figures_are_of_the_weights_that_ship(name):
     figures = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     assert figures["model"] == weights(CHECKPOINT)
+
+
+def test_the_space_that_was_proved_has_the_files_of_todays():
+    files = {path.relative_to(ROOT).as_posix() for pattern in SPACE_FILES for path in ROOT.glob(pattern)}
+    proved = json.loads((RESULTS / "space.json").read_text(encoding="utf-8"))["files"]
+    assert set(proved) == files | {".gitattributes", "README.md"}
 
 
 class Films:
