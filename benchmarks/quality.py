@@ -81,6 +81,7 @@ FASTTEXT_EPOCHS = (25, 50, 100)
 MINILM_EPOCHS, MINILM_LEARNING_RATE = 4, 2e-4  # a rate that serves the validation films better than 1e-4
 SETFIT_ITERATIONS = 1  # two pairs a film; its default of 20 takes hours on a CPU
 VECTORS = ROOT / "runs" / "teachers"
+MINILM_LAYERS = {"probe": 2, "setfit": 1, "minilm": 1}  # of how many the dense layer on top reads the vectors
 MEAN_TOKENS = 60  # of a description, for the operations a token
 
 
@@ -125,7 +126,7 @@ def fit_tfidf(films: Films, folder: Path, seed: int) -> dict[str, Any]:
 def fit_probe(films: Films, folder: Path, seed: int) -> dict[str, Any]:
     """A logistic regression a genre on frozen MiniLM vectors."""
     vectors = {name: embed(MINILM, list(texts), VECTORS) for name, texts in films.texts.items()}
-    return _fit_linear(probe_model(), vectors, films, folder) | minilm_cost()
+    return _fit_linear(probe_model(), vectors, films, folder)
 
 
 def _fit_linear(model: Any, features: dict[str, np.ndarray], films: Films, folder: Path) -> dict[str, Any]:
@@ -181,7 +182,7 @@ def fit_setfit(films: Films, folder: Path, seed: int) -> dict[str, Any]:
     Trainer(model, arguments, train_dataset=rows).train()
     for name in SCORED:
         np.save(folder / f"{name}.npy", np.asarray(model.predict_proba(list(films.texts[name])), dtype=float))
-    return minilm_cost()
+    return {}
 
 
 class MeanPooled(torch.nn.Module):
@@ -241,17 +242,21 @@ def fit_minilm(films: Films, folder: Path, seed: int) -> dict[str, Any]:
             with torch.inference_mode():
                 probabilities[batch] = model(**padded)["logits"].sigmoid().numpy()
         np.save(folder / f"{name}.npy", probabilities)
-    return {"parameters": sum(p.numel() for p in model.parameters()), **minilm_cost()}
+    return {}
 
 
-def minilm_cost() -> dict[str, int]:
-    """Operations of MiniLM-L6."""
-    return {"flops_per_token": flops_per_token(AutoConfig.from_pretrained(local_source(MINILM)))}
-
-
-def flops_per_token(config: Any) -> int:
-    """Operations of an encoder's matrix products for one token of a text of the mean length."""
-    return int(flops(config, [MEAN_TOKENS]) / MEAN_TOKENS)
+def cost(system: str, folder: Path, run: dict[str, Any], genres: int) -> dict[str, int | None]:
+    """Parameters, and operations of the encoder's matrix products for one token of a text of the mean length."""
+    if system in NETWORKS:
+        config, parameters = MovieGenreConfig.from_pretrained(folder), run["parameters"]
+    elif system in MINILM_LAYERS:
+        config = AutoConfig.from_pretrained(local_source(MINILM))
+        with torch.device("meta"):
+            parameters = AutoModel.from_config(config).num_parameters()
+        parameters += genres * (MINILM_LAYERS[system] * config.hidden_size + 1)
+    else:
+        return {"parameters": run["parameters"], "flops_per_token": None}
+    return {"parameters": parameters, "flops_per_token": int(flops(config, [MEAN_TOKENS]) / MEAN_TOKENS)}
 
 
 def recipe(films: Films, folder: Path, seed: int, system: str) -> list[str]:
@@ -294,7 +299,6 @@ def fit_network(films: Films, folder: Path, seed: int, system: str, threads: int
     return {
         "parameters": training["parameters"],
         "best_epoch": training["best_epoch"],
-        "flops_per_token": flops_per_token(config),
         "profiles": config.threshold_profiles,
     }
 
@@ -356,8 +360,7 @@ def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarra
         },
         "per_genre": per_genre(truth, chosen["micro_f1"][0], probabilities[0], films.genres),
         "calibration_error": float(np.mean([calibration_errors(truth, p).mean() for p in probabilities])),
-        "parameters": runs[0].get("parameters"),
-        "flops_per_token": runs[0].get("flops_per_token"),
+        **cost(system, folders[0], runs[0], len(films.genres)),
         "training_seconds": [run["seconds"] for run in runs],
         "best_epoch": [run.get("best_epoch") for run in runs],
     }
