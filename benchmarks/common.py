@@ -1,6 +1,7 @@
-"""What the benchmarks share: places, the project's own films, whose weights were measured, and what a token costs."""
+"""What the benchmarks share: places, the own films, finished runs, whose weights were measured, a token's cost."""
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,30 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CHECKPOINT = ROOT / "checkpoint"
 MOVIES = ROOT / "data" / "movies.csv"
+# What finished runs answered: hours of training are not to be repeated because a folder of weights was deleted.
+PREDICTIONS = RESULTS / "predictions"
 
 
 def movies(split: str | None = None) -> list[dict[str, str]]:
     """Rows of data/movies.csv, of one split or all."""
     with MOVIES.open(encoding="utf-8", newline="") as file:
         return [row for row in csv.DictReader(file) if split in (None, row["split"])]
+
+
+def keep(name: str, run: dict[str, Any], probabilities: np.ndarray) -> None:
+    """Keep a finished run: its record, and its probabilities (films, genres) to three digits or better."""
+    path = PREDICTIONS / f"{name}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, probabilities.astype(np.float16))
+    path.with_suffix(".json").write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")  # last: the run is whole
+
+
+def kept(name: str) -> tuple[dict[str, Any], np.ndarray] | None:
+    """Record and probabilities of a finished run; None if there is none."""
+    path = PREDICTIONS / f"{name}.npy"
+    if not path.with_suffix(".json").exists():
+        return None
+    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), np.load(path).astype(float)
 
 
 def weights(folder: str | Path) -> dict[str, str]:

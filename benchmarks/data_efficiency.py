@@ -3,7 +3,7 @@
     python benchmarks/data_efficiency.py [--sizes 500 2000 5000] [--systems best tfidf minilm]
 
 The protocol is that of quality.py, one seed; the validation and test films are always all of them, and each smaller
-training set is a part of the next. Finished runs are kept in runs/data_efficiency and not repeated.
+training set is a part of the next. What finished runs answered is kept in results/predictions.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from quality import BASELINES, DATA, LABELS, NETWORKS, Films, check_recipe, fit_network, mean_scores  # noqa: E402
 
-from benchmarks.common import RESULTS  # noqa: E402
+from benchmarks.common import RESULTS, keep, kept  # noqa: E402
 from modeling.data import file_hash  # noqa: E402
 from modeling.decision import tune_profiles  # noqa: E402
 from modeling.metrics import bootstrap  # noqa: E402
@@ -33,28 +34,27 @@ RUNS = ROOT / "runs" / "data_efficiency"
 SYSTEMS = ("best", "tfidf", "minilm")
 
 
-def fit(system: str, films: Films, folder: Path, threads: int) -> None:
+def fit(system: str, size: int, films: Films, threads: int, numbers: Sequence[str] = ()) -> None:
     """One run, unless it is there already."""
-    if (folder / "run.json").exists():
+    name, folder = f"data_efficiency/{system}-{size}", RUNS / str(size) / system
+    if done := kept(name):
         if system in NETWORKS:
-            check_recipe(films, folder, 0, system)
+            check_recipe(films, name, done[0]["arguments"], folder, 0, system)
         return
-    print(f"{LABELS[system]}, {len(films.texts['train']):,} films ...", flush=True)
+    print(f"{LABELS[system]}, {size:,} films ...", flush=True)
     started = time.time()
     folder.mkdir(parents=True, exist_ok=True)
     if system in NETWORKS:
-        profiles = fit_network(films, folder, 0, system, threads)["profiles"]
+        run = fit_network(films, folder, 0, system, threads, numbers)
     else:
-        BASELINES[system](films, folder, 0)
-        profiles = tune_profiles(films.truth["validation"], np.load(folder / "validation.npy"))
-    run = {"thresholds": profiles["micro_f1"], "seconds": round(time.time() - started, 1)}
-    (folder / "run.json").write_text(json.dumps(run))
+        run = BASELINES[system](films, folder, 0)
+        run["profiles"] = tune_profiles(films.truth["validation"], np.load(folder / "validation.npy"))
+    keep(name, run | {"seconds": round(time.time() - started, 1)}, np.load(folder / "test.npy"))
 
 
-def summarise(truth: np.ndarray, folder: Path) -> dict[str, Any]:
+def summarise(truth: np.ndarray, run: dict[str, Any], probabilities: np.ndarray) -> dict[str, Any]:
     """Scores on the test films, with 95 % intervals over them."""
-    run, probabilities = json.loads((folder / "run.json").read_text()), np.load(folder / "test.npy")
-    arrays = [choose(probabilities, np.array(run["thresholds"]), 1), probabilities]
+    arrays = [choose(probabilities, np.array(run["profiles"]["micro_f1"]), 1), probabilities]
     intervals = bootstrap(mean_scores, [truth, *arrays])
     return {**mean_scores(truth, *arrays), "intervals": intervals, "seconds": run["seconds"]}
 
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[500, 2000, 5000])
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--bf16", action="store_true", help="train ours in bfloat16, on processors that multiply in it")
     options = parser.parse_args()
     if not DATA.exists():
         print(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
@@ -96,12 +97,12 @@ def main() -> None:
     for size in options.sizes:
         fewer = films.with_fewer(size, RUNS / str(size))
         for system in options.systems:
-            fit(system, fewer, RUNS / str(size) / system, options.threads)
+            fit(system, size, fewer, options.threads, ["--bf16", "true"] if options.bf16 else [])
     results: dict[str, dict[str, Any]] = {}
-    for size in sorted(int(path.name) for path in RUNS.iterdir()):
-        for system in SYSTEMS:
-            if (RUNS / str(size) / system / "run.json").exists():
-                results.setdefault(system, {})[str(size)] = summarise(films.truth["test"], RUNS / str(size) / system)
+    for system in SYSTEMS:
+        for size in sorted(options.sizes):
+            if done := kept(f"data_efficiency/{system}-{size}"):
+                results.setdefault(system, {})[str(size)] = summarise(films.truth["test"], *done)
     result = {
         "protocol": "one seed; thresholds for micro-F1 tuned on the validation films, scored on the test films",
         "command": "python benchmarks/data_efficiency.py",

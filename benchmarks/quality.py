@@ -3,8 +3,8 @@
     python benchmarks/quality.py [--systems tfidf scratch] [--jobs 2]
 
 One seeded, grouped, stratified split (split.json, row hashes) of the TMDB list: fit on train; stop and tune thresholds
-on validation; score test once. Three training seeds each. Finished runs are kept in runs/quality and not repeated, so
-that an interrupted benchmark goes on where it stopped.
+on validation; score test once. Three training seeds each. What finished runs answered is kept in results/predictions:
+they are not repeated. A training that was cut short goes on in runs/quality.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from transformers import (
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import RESULTS, flops  # noqa: E402
+from benchmarks.common import RESULTS, flops, keep, kept  # noqa: E402
 from modeling import MovieGenreConfig  # noqa: E402
 from modeling.arguments import parse_arguments  # noqa: E402
 from modeling.data import assign_splits, file_hash, genre_matrix, genre_vocabulary, read_films, split_hashes  # noqa: E402
@@ -71,7 +72,7 @@ LABELS = {
     "distilled": "ours, warm start and distilled",
     "best": "ours, warm start, distilled, with label graph",
 }
-WITHOUT_WEIGHT = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cpu_threads"}
+WITHOUT_WEIGHT = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cpu_threads", "bf16", "use_cpu"}
 SEEDS = (0, 1, 2)
 SEEDED = (*NETWORKS, "minilm")  # the others have no seed, or are run once
 OURS = "best"
@@ -265,29 +266,30 @@ def recipe(films: Films, folder: Path, seed: int, system: str) -> list[str]:
     return [*NETWORKS[system], *files, "--seed", str(seed), "--output_dir", os.path.relpath(folder, ROOT)]
 
 
-def check_recipe(films: Films, folder: Path, seed: int, system: str) -> None:
-    """Is a finished run of today's recipe?
+def check_recipe(films: Films, name: str, then: dict[str, Any], folder: Path, seed: int, system: str) -> None:
+    """Is a finished run, trained with the arguments `then`, of today's recipe?
 
     Raises:
         ValueError: naming what differs; for a run that is kept would be reported under a recipe that is not its own.
     """
-    then = json.loads((folder / "training.json").read_text(encoding="utf-8"))["arguments"]
     groups = parse_arguments(recipe(films, folder, seed, system))
     now = {name: value for group in groups for name, value in vars(group).items()}
-    for name in (then | given(*groups)).keys() - WITHOUT_WEIGHT:  # what is not recorded was at its default
-        if name not in then or then[name] != now.get(name):
+    for key in (then | given(*groups)).keys() - WITHOUT_WEIGHT:  # what is not recorded was at its default
+        if key not in then or then[key] != now.get(key):
             raise ValueError(
-                f"{folder} was trained with {name} {then.get(name, 'at its default')}, its recipe says "
-                f"{now.get(name)}: move that folder away to train it anew"
+                f"{name} was trained with {key} {then.get(key, 'at its default')}, its recipe says {now.get(key)}: "
+                "delete it from results/predictions, and its folder in runs, to train it anew"
             )
 
 
-def fit_network(films: Films, folder: Path, seed: int, system: str, threads: int) -> dict[str, Any]:
-    """Train and predict as a user would, each in its own process."""
+def fit_network(
+    films: Films, folder: Path, seed: int, system: str, threads: int, numbers: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Train and predict as a user would, each in its own process; `numbers` are flags of the arithmetic alone."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     log = folder.with_suffix(".log").open("w")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
-    launch += [*recipe(films, folder, seed, system), "--cpu_threads", str(threads)]
+    launch += [*recipe(films, folder, seed, system), "--cpu_threads", str(threads), *numbers]
     launch += ["--resume_from_checkpoint", "true"]  # of a run that was cut short; else it starts anew
     subprocess.run(launch, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     evaluate = [sys.executable, "-m", "modeling.cli", "evaluate", "--model", str(folder), "--data", str(DATA)]
@@ -297,6 +299,7 @@ def fit_network(films: Films, folder: Path, seed: int, system: str, threads: int
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     config = MovieGenreConfig.from_pretrained(folder)
     return {
+        "arguments": training["arguments"],
         "parameters": training["parameters"],
         "best_epoch": training["best_epoch"],
         "profiles": config.threshold_profiles,
@@ -312,34 +315,34 @@ BASELINES = {
 }
 
 
-def finish(job: tuple[str, int], films: Films, threads: int) -> None:
+def finish(job: tuple[str, int], films: Films, threads: int, numbers: Sequence[str] = ()) -> None:
     """One run, unless it is there already."""
     system, seed = job
-    folder = RUNS / f"{system}-{seed}"
-    if (folder / "run.json").exists():
+    name, folder = f"quality/{system}-{seed}", RUNS / f"{system}-{seed}"
+    if done := kept(name):
         if system in NETWORKS:
-            check_recipe(films, folder, seed, system)
+            check_recipe(films, name, done[0]["arguments"], folder, seed, system)
         return
     print(f"{system}, seed {seed} ...", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     started, resumed = time.time(), any(folder.glob("checkpoint-*"))
     if system in NETWORKS:
-        run = fit_network(films, folder, seed, system, threads)
+        run = fit_network(films, folder, seed, system, threads, numbers)
     else:
         run = BASELINES[system](films, folder, seed)
         run["profiles"] = tune_profiles(films.truth["validation"], np.load(folder / "validation.npy"))
     seconds = round(time.time() - started, 1)
+    run |= cost(system, folder, run, len(films.genres))
     run["seconds"] = None if resumed else seconds  # of a part of the run they would say nothing
-    (folder / "run.json").write_text(json.dumps(run))
+    keep(name, run, np.load(folder / "test.npy"))
     print(f"{system}, seed {seed} done in {seconds:.0f} s", flush=True)
 
 
 def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Mean scores over the seeds with 95 % intervals over films; and each seed's [chosen, probabilities]."""
     truth = films.truth["test"]
-    folders = [RUNS / f"{system}-{seed}" for seed in SEEDS if (RUNS / f"{system}-{seed}" / "run.json").exists()]
-    runs = [json.loads((folder / "run.json").read_text()) for folder in folders]
-    probabilities = [np.load(folder / "test.npy") for folder in folders]
+    finished = [done for seed in SEEDS if (done := kept(f"quality/{system}-{seed}"))]
+    runs, probabilities = [run for run, _ in finished], [found for _, found in finished]
     chosen = {
         objective: [
             choose(p, np.array(run["profiles"][objective]), 1) for run, p in zip(runs, probabilities, strict=True)
@@ -350,7 +353,7 @@ def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarra
     mean = mean_scores(truth, *arrays)
     result = {
         "name": LABELS[system],
-        "seeds": len(folders),
+        "seeds": len(runs),
         **mean,
         "intervals": bootstrap(mean_scores, [truth, *arrays]),
         "per_seed": [scores(truth, *pair) for pair in zip(chosen["micro_f1"], probabilities, strict=True)],
@@ -360,7 +363,7 @@ def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarra
         },
         "per_genre": per_genre(truth, chosen["micro_f1"][0], probabilities[0], films.genres),
         "calibration_error": float(np.mean([calibration_errors(truth, p).mean() for p in probabilities])),
-        **cost(system, folders[0], runs[0], len(films.genres)),
+        **{name: runs[0][name] for name in ("parameters", "flops_per_token")},
         "training_seconds": [run["seconds"] for run in runs],
         "best_epoch": [run.get("best_epoch") for run in runs],
     }
@@ -411,6 +414,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="+", default=list(LABELS), choices=list(LABELS))
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, sharing the cores")
+    parser.add_argument("--bf16", action="store_true", help="train ours in bfloat16, on processors that multiply in it")
     options = parser.parse_args()
     if not DATA.exists():
         print(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
@@ -421,11 +425,11 @@ def main() -> None:
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     torch.set_num_threads(threads)
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda job: finish(job, films, threads), jobs))
+        list(pool.map(lambda job: finish(job, films, threads, ["--bf16", "true"] if options.bf16 else []), jobs))
 
     systems, arrays = {}, {}
     for system in LABELS:
-        if (RUNS / f"{system}-0" / "run.json").exists():
+        if kept(f"quality/{system}-0"):
             systems[system], arrays[system] = summarise(system, films)
     truth = films.truth["test"]
     less = {name: paired(truth, arrays[OURS], arrays[name]) for name in arrays if name != OURS and OURS in arrays}

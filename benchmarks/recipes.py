@@ -4,7 +4,7 @@
 
 Screening: the recipe is shortened and without its label graph, one seed, and the validation films alone. Thresholds are
 tuned on one half of them and scored on the other, and the other way round. The losses that do not ship live here and
-nowhere else. Finished runs are kept in runs/recipes and not repeated.
+nowhere else. What finished runs answered is kept in results/predictions and they are not repeated.
 """
 
 import argparse
@@ -25,9 +25,10 @@ from transformers import Trainer, TrainerCallback, get_linear_schedule_with_warm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import quality  # noqa: E402
 from quality import DATA, SPLIT, paired  # noqa: E402
 
-from benchmarks.common import RESULTS  # noqa: E402
+from benchmarks.common import RESULTS, keep, kept  # noqa: E402
 from modeling.arguments import parse_arguments  # noqa: E402
 from modeling.data import file_hash  # noqa: E402
 from modeling.decision import tune_profiles  # noqa: E402
@@ -38,13 +39,14 @@ from modeling.training import (  # noqa: E402
     Films,
     build_trainer,
     encode_films,
+    given,
     load_films,
     load_network,
     sigmoid,
     versions,
 )
 
-RUNS = ROOT / "runs" / "recipes"
+RUNS = ROOT / "runs"
 BASE = "base"
 
 
@@ -149,13 +151,13 @@ def masked_pretraining(trainer: Trainer, epochs: int = 2, share: float = 0.15) -
     model.train()
     for batch in batches:
         padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt")
-        given, mask = padded["input_ids"], padded["attention_mask"]
-        asked = (torch.rand(given.shape) < share) & ~torch.isin(given, special)
-        chance = torch.rand(given.shape)
-        shown = torch.where(asked & (chance < 0.8), tokenizer.mask_token_id, given)
-        shown = torch.where(asked & (chance > 0.9), torch.randint_like(given, len(table)), shown)
+        true, mask = padded["input_ids"], padded["attention_mask"]
+        asked = (torch.rand(true.shape) < share) & ~torch.isin(true, special)
+        chance = torch.rand(true.shape)
+        shown = torch.where(asked & (chance < 0.8), tokenizer.mask_token_id, true)
+        shown = torch.where(asked & (chance > 0.9), torch.randint_like(true, len(table)), shown)
         states = model(shown, mask, output_hidden_states=True).hidden_states[-1]
-        loss = F.cross_entropy(head(states[asked]) @ table.T + bias, given[asked])
+        loss = F.cross_entropy(head(states[asked]) @ table.T + bias, true[asked])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -179,13 +181,13 @@ IDEAS = {
 }
 
 
-def run(idea: Idea, folder: Path, films: int, epochs: float, threads: int) -> None:
+def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bool) -> None:
     """Train, and keep the validation films' probabilities."""
     started = time.time()
     flags = {
-        "train_file": DATA, "split_file": SPLIT, "output_dir": folder, "num_train_epochs": epochs,
+        "train_file": DATA, "split_file": SPLIT, "output_dir": RUNS / name, "num_train_epochs": epochs,
         "label_graph": "none", "eval_strategy": "no", "save_strategy": "no", "disable_tqdm": True,
-        "cpu_threads": threads,
+        "cpu_threads": threads, "bf16": bf16,
     }  # fmt: skip
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     data, network, arguments = parse_arguments([str(ROOT / "configs" / "best.yaml"), *words, *idea.flags])
@@ -206,13 +208,12 @@ def run(idea: Idea, folder: Path, films: int, epochs: float, threads: int) -> No
     model.eval()
     probabilities = np.empty((len(validation), len(parts.genres)))
     for batch in length_batches(validation["length"], 64):
-        given = Collator(tokenizer.pad_token_id)([validation[i] for i in batch])
+        padded = Collator(tokenizer.pad_token_id)([validation[i] for i in batch])
         with torch.inference_mode():
-            probabilities[batch] = sigmoid(model(given["input_ids"], given["attention_mask"]).logits.numpy())
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "truth.npy", parts.truth("validation"))
-    (folder / "run.json").write_text(json.dumps({"seconds": round(time.time() - started, 1)}))
-    np.save(folder / "validation.npy", probabilities)  # last: it says that the run is whole
+            probabilities[batch] = sigmoid(model(padded["input_ids"], padded["attention_mask"]).logits.numpy())
+    keep(
+        name, {"arguments": given(data, network, arguments), "seconds": round(time.time() - started, 1)}, probabilities
+    )
 
 
 def decided(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -256,23 +257,22 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=2000, help="training films")
     parser.add_argument("--epochs", type=float, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16, on processors that multiply in it")
     options = parser.parse_args()
     if not DATA.exists():
         print(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
         return
-    runs = RUNS / f"{options.films}x{options.epochs:g}"
+    names = {key: f"recipes/{options.films}x{options.epochs:g}-{key}" for key in IDEAS}
     for key in options.ideas:
-        if not (runs / key / "validation.npy").exists():
+        if not kept(names[key]):
             print(f"{IDEAS[key].name} ...", flush=True)
-            run(IDEAS[key], runs / key, options.films, options.epochs, options.threads)
+            run(IDEAS[key], names[key], options.films, options.epochs, options.threads, options.bf16)
 
-    arrays, ideas = {}, {}
+    arrays, ideas, truth = {}, {}, quality.Films().truth["validation"]
     for key, idea in IDEAS.items():
-        if (runs / key / "validation.npy").exists():
-            truth, probabilities = np.load(runs / key / "truth.npy"), np.load(runs / key / "validation.npy")
-            arrays[key] = [decided(truth, probabilities), probabilities]
-            seconds = json.loads((runs / key / "run.json").read_text())["seconds"]
-            ideas[key] = {"name": idea.name, **scores(truth, *arrays[key]), "seconds": seconds}
+        if done := kept(names[key]):
+            arrays[key] = [decided(truth, done[1]), done[1]]
+            ideas[key] = {"name": idea.name, **scores(truth, *arrays[key]), "seconds": done[0]["seconds"]}
     for key in ideas:
         if key != BASE and BASE in ideas:
             ideas[key]["more_than_base"] = paired(truth, arrays[key], arrays[BASE])

@@ -213,6 +213,8 @@ class MovieGenreTrainingArguments(TrainingArguments):
             raise ValueError(f"teacher_weight={self.teacher_weight} must lie in [0, 1]")
         if self.weights_dtype not in ("float32", "float16"):
             raise ValueError(f"weights_dtype={self.weights_dtype!r} is not known; choose float32 or float16")
+        if self.bf16 and not torch.accelerator.is_available():  # Hugging Face takes it for a GPU's, unless told
+            self.use_cpu = True
         super().__post_init__()
         if self.metric_for_best_model and not self.metric_for_best_model.startswith("eval_"):
             self.metric_for_best_model = f"eval_{self.metric_for_best_model}"  # as the Trainer itself reads it

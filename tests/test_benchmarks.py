@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
-from benchmarks import quality
+from benchmarks import common, quality
 from benchmarks.common import CHECKPOINT, RESULTS, ROOT, flops, weights
 from modeling.arguments import parse_arguments
 from modeling.hub import SPACE_FILES
@@ -32,16 +33,25 @@ class Films:
 
 def test_a_finished_run_of_another_recipe_is_not_taken_for_one_of_todays(tmp_path, monkeypatch):
     monkeypatch.chdir(quality.ROOT)
-    kept = given(*parse_arguments(quality.recipe(Films(), tmp_path, 1, "distilled")))
-    (tmp_path / "training.json").write_text(json.dumps({"arguments": kept}))
-    quality.check_recipe(Films(), tmp_path, 1, "distilled")
+    trained = given(*parse_arguments(quality.recipe(Films(), tmp_path, 1, "distilled")))
+    quality.check_recipe(Films(), "distilled-1", trained, tmp_path, 1, "distilled")
     for change in ({"learning_rate": 0.5}, {"teacher": None}, {"seed": 2}):
-        (tmp_path / "training.json").write_text(json.dumps({"arguments": kept | change}))
-        with pytest.raises(ValueError, match=next(iter(change))):
-            quality.check_recipe(Films(), tmp_path, 1, "distilled")
-    (tmp_path / "training.json").write_text(json.dumps({"arguments": kept}))
+        with pytest.raises(ValueError, match=f"distilled-1 was trained with {next(iter(change))}"):
+            quality.check_recipe(Films(), "distilled-1", trained | change, tmp_path, 1, "distilled")
     with pytest.raises(ValueError, match="label_graph"):
-        quality.check_recipe(Films(), tmp_path, 1, "best")
+        quality.check_recipe(Films(), "best-1", trained, tmp_path, 1, "best")
+
+
+def test_a_finished_run_is_kept_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "PREDICTIONS", tmp_path)
+    found = np.array([[0.12345, 0.9], [1e-4, 0.5]])
+    assert common.kept("quality/best-0") is None
+    common.keep("quality/best-0", {"seconds": 2.5}, found)
+    run, again = common.kept("quality/best-0")
+    assert run == {"seconds": 2.5}
+    assert np.allclose(again, found, rtol=1e-3)
+    (tmp_path / "quality" / "best-0.json").unlink()  # as if it had been killed between the two files
+    assert common.kept("quality/best-0") is None
 
 
 def test_operations_are_those_that_pytorch_counts():
