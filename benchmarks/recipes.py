@@ -91,8 +91,9 @@ def with_loss(make: Callable[[torch.Tensor], Callable[..., torch.Tensor]]) -> Ca
     """Train on another loss a film and genre; `make` is given all labels."""
 
     def change(trainer: Trainer) -> None:
-        loss = make(torch.tensor(trainer.train_dataset.labels))
-        trainer.compute_loss_func = lambda outputs, labels, **_: loss(outputs["logits"], labels).mean()
+        genres = len(trainer.model.config.genres)
+        labels = torch.as_tensor(trainer.train_dataset.labels[:, :genres], dtype=torch.float32)
+        trainer.compute_loss_func.each = make(labels)
 
     return change
 
@@ -102,14 +103,14 @@ def twice(trainer: Trainer) -> None:
 
     Every film is in its batch twice, under two dropout masks; answers that differ cost.
     """
-    collate = Collator(trainer.processing_class.pad_token_id)
+    collate, once = Collator(trainer.processing_class.pad_token_id), trainer.compute_loss_func
 
-    def loss(outputs: Any, labels: torch.Tensor, **_: Any) -> torch.Tensor:
+    def loss(outputs: Any, labels: torch.Tensor, **counted: Any) -> torch.Tensor:
         logits = outputs["logits"]
         one, two = logits[0::2], logits[1::2]
         # KL(p|q) + KL(q|p) of Bernoulli variables is this product.
         apart = (one.sigmoid() - two.sigmoid()) * (one - two)
-        return F.binary_cross_entropy_with_logits(logits, labels) + 0.5 * apart.mean()
+        return once(outputs, labels, **counted) + 0.5 * apart.mean()
 
     trainer.data_collator = lambda films: collate([film for film in films for _ in range(2)])
     trainer.compute_loss_func = loss
@@ -167,11 +168,15 @@ def masked_pretraining(trainer: Trainer, epochs: int = 2, share: float = 0.15) -
 
 IDEAS = {
     BASE: Idea("the shipped recipe without its label graph, shortened"),
-    "focal": Idea("focal loss, gamma 2", ("--loss", "focal")),
-    "asymmetric": Idea("no teacher, asymmetric loss", ("--teacher", "none"), with_loss(lambda labels: asymmetric)),
-    "balanced": Idea("distribution-balanced weights", (), with_loss(DistributionBalanced)),
+    "no_hint": Idea("no aim at the encoder's view", ("--teacher_hint", "0")),
+    "equal_shares": Idea("both teachers count the same", ("--teacher_shares", "1,1")),
+    "linear_teacher": Idea(
+        "the linear teacher alone", ("--teacher", "linear", "--teacher_shares", "1", "--teacher_hint", "0")
+    ),
     "true_labels": Idea("no teacher", ("--teacher", "none")),
-    "linear_teacher": Idea("the linear teacher alone", ("--teacher", "linear")),
+    "asymmetric": Idea("no teacher, asymmetric loss", ("--teacher", "none"), with_loss(lambda labels: asymmetric)),
+    "focal": Idea("focal loss, gamma 2", ("--loss", "focal")),
+    "balanced": Idea("distribution-balanced weights", (), with_loss(DistributionBalanced)),
     "all_tokens": Idea("no token dropout", ("--token_dropout", "0")),
     "plain_readings": Idea("no other names, no typos", ("--other_people", "0", "--typos", "0")),
     "r_drop": Idea("R-Drop", (), twice),

@@ -29,6 +29,7 @@ from benchmarks.common import RESULTS, flops, movies, weights  # noqa: E402
 
 NAMES = {
     "ours": "ours, PyTorch",
+    "ours_bf16": "ours, PyTorch in bfloat16",
     "ours_onnx": "ours, ONNX",
     "ours_int8": "ours, ONNX int8",
     "minilm_pipeline": "MiniLM-L6, pipeline",
@@ -47,6 +48,7 @@ WANTED = {
     "bulk": {
         ("seed", "notebook"): 1.0,
         ("ours", "minilm_pipeline"): 4.0,
+        ("ours_bf16", "minilm_pipeline"): 4.0,
         ("ours", "minilm_sorted"): 1.4,
         ("ours_onnx", "ours"): 1.6,
         ("ours_int8", "ours"): 3.5,
@@ -178,6 +180,13 @@ class Contenders:
         from modeling import MovieGenreModel
 
         return MovieGenreModel.from_pretrained(self.model).predict_genres
+
+    def _ours_bf16(self, threads: int) -> Ask:
+        import torch
+
+        from modeling import MovieGenreModel
+
+        return MovieGenreModel.from_pretrained(self.model, dtype=torch.bfloat16).predict_genres
 
     def _ours_onnx(self, threads: int, name: str = "ours_onnx") -> Ask:
         from modeling.onnx_runtime import MovieGenreOnnx
@@ -489,13 +498,22 @@ def plot(results: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def processor() -> str:
-    """Its name, and whether it has the 8-bit products that int8 models want."""
+def cpuinfo(field: str) -> str:
+    """A line of /proc/cpuinfo; nothing where there is none."""
     path = Path("/proc/cpuinfo")
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    name = next((line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
-    features = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if f" {flag} " in text]
-    return f"{name or platform.processor()} ({', '.join(features)})"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith(field)), "")
+
+
+def processor_flags() -> list[str]:
+    """Which of the products in few bits, and which width of them, the processor has."""
+    known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
+    return [flag for flag in known if flag in cpuinfo("flags").split()]
+
+
+def processor() -> str:
+    """Its name and `processor_flags`."""
+    return f"{cpuinfo('model name') or platform.processor()} ({', '.join(processor_flags())})"
 
 
 def main() -> None:
@@ -518,6 +536,8 @@ def main() -> None:
         print(json.dumps(in_process(Contenders(options.model, options.folder), options.child, options.rows or 0)))
         return
 
+    if not {"avx512_bf16", "amx_bf16"} & set(processor_flags()):  # where it is emulated, and slow
+        options.contenders = [name for name in options.contenders if name != "ours_bf16"]
     rows = options.rows or 10_000
     with tempfile.TemporaryDirectory() as name:
         contenders = Contenders(options.model, Path(name))

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from .prediction_movie_genre import (
+    CACHED_TOKENS,
     GenrePrediction,
     assemble,
     cache_alone,
@@ -159,7 +160,7 @@ class MovieGenreOnnx:
             attribution: "pooling" for the attention pooling's weight of each word; None for none.
             genre: for gradient attribution, which only PyTorch has.
             stride: tokens that neighbouring windows of a long text share; None cuts it.
-            batch_size: texts a forward pass.
+            batch_size: texts a forward pass, at most; batches are formed by length and fit a processor's cache.
             seed: makes Monte-Carlo results repeatable.
 
         Raises:
@@ -192,7 +193,9 @@ class MovieGenreOnnx:
             stride,
         )
         seed = secrets.randbits(63) if seed is None else seed
-        samples, weights = read_windows(windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size)
+        samples, weights = read_windows(
+            windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size, CACHED_TOKENS
+        )
         found = assemble(
             texts, windows, samples, weights if attribution else None, config.genres, thresholds, config.min_genres
         )
