@@ -202,7 +202,12 @@ def test_teachers_from_outside_are_named(folder):
     (folder / "training.json").write_text(json.dumps(record(arguments={"teacher": "linear,someone/encoder"})))
     card = render_card(folder, "you/movies")
     assert "no outside weights" not in card
-    assert "teachers: linear,someone/encoder" in card
+    assert "teachers: linear,someone/encoder." in card
+    assert "aimed" not in card
+    hinted = {"teacher": "linear,someone/encoder", "teacher_shares": "1,3", "teacher_hint": 0.5}
+    (folder / "training.json").write_text(json.dumps(record(arguments=hinted)))
+    card = render_card(folder, "you/movies")
+    assert "teachers: linear,someone/encoder (in shares of 1,3).\nAt first it aimed" in card
 
 
 def test_calibrated_weights_are_called_so(folder, tokenizer):
