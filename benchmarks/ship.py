@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--twin", type=Path, default=Path("runs/quality/best-0"), help="run that kept rows aside")
     parser.add_argument("--output", type=Path, default=Path("runs/ship"), help="folder of the refitted run")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16, on processors that multiply in it")
     parser.add_argument("--refresh", action="store_true", help="only renew the code files and the card")
     options = parser.parse_args()
 
@@ -39,6 +40,7 @@ def main() -> None:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
         flags = ["configs/best.yaml", "--train_file", str(DATA), "--output_dir", str(options.output)]
         flags += ["--fit_all", "true", "--decision_from", str(options.twin), "--cpu_threads", str(options.threads)]
+        flags += ["--bf16", "true"] if options.bf16 else []
         recipe, output = ROOT / "configs" / "best.yaml", ROOT / options.output
         begun = output / "recipe.yaml"
         same = begun.exists() and begun.read_bytes() == recipe.read_bytes() and not (output / "training.json").exists()
