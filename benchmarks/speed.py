@@ -236,7 +236,7 @@ class Contenders:
         """Batches of nearly equal length, as `predict_genres` forms them."""
         from tokenizers import Tokenizer
 
-        from modeling.prediction_movie_genre import CACHED_TOKENS, length_batches
+        from modeling.prediction_movie_genre import length_batches
 
         tokenizer = Tokenizer.from_file(str(self.minilm_folder / "tokenizer.json"))
         tokenizer.no_padding()
@@ -245,7 +245,7 @@ class Contenders:
         def ask(texts: Sequence[str]) -> np.ndarray:
             rows = [text.ids for text in tokenizer.encode_batch(list(texts))]
             result = np.empty((len(rows), 18), dtype=np.float32)
-            for batch in length_batches([len(row) for row in rows], 32, CACHED_TOKENS):
+            for batch in length_batches([len(row) for row in rows], 32):
                 ids = np.zeros((len(batch), max(len(rows[i]) for i in batch)), dtype=np.int64)
                 mask = np.zeros_like(ids)
                 for k, i in enumerate(batch):
@@ -304,7 +304,7 @@ def ratios(wanted: dict[tuple[str, str], float], runs: dict[str, list[float]], i
 def measure_bulk(contenders: Contenders, names: Sequence[str], rows: int, repetitions: int) -> dict[str, Any]:
     """Rows a second of many descriptions, on all cores, and our share of the machine's peak."""
     from modeling import MovieGenreModel
-    from modeling.prediction_movie_genre import CACHED_TOKENS, length_batches
+    from modeling.prediction_movie_genre import length_batches
 
     threads = os.cpu_count() or 1
     texts = varied(read_films()[0], rows)
@@ -324,8 +324,7 @@ def measure_bulk(contenders: Contenders, names: Sequence[str], rows: int, repeti
     network = MovieGenreModel.from_pretrained(contenders.model)
     limit = network.config.max_position_embeddings
     lengths = [len(ids) for ids in network.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]]
-    batches = length_batches(lengths, 32, CACHED_TOKENS)
-    computed = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
+    computed = sum(max(lengths[i] for i in batch) * len(batch) for batch in length_batches(lengths, 32))
     a_row = flops(network.config, lengths) / len(texts)
     shares = {n: [r * a_row / p for r, p in zip(runs[n], peaks, strict=True)] for n in runs if n.startswith("ours")}
     return {

@@ -1,6 +1,5 @@
 """What train.py can be told, on the command line or in a YAML file."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -186,19 +185,6 @@ class MovieGenreTrainingArguments(TrainingArguments):
             "and logistic regression), the folder or Hub repository of a pretrained encoder; or none"
         },
     )
-    teacher_shares: str | None = field(
-        default=None,
-        metadata={
-            "help": "what each teacher counts beside the others, with commas as in --teacher; all the same if none"
-        },
-    )
-    teacher_hint: float = field(
-        default=0.0,
-        metadata={
-            "help": "weight of a second aim in the first two thirds of training: that the pooled vector points where "
-            "the encoders among the teachers see the film (FitNets, Romero et al. 2015)"
-        },
-    )
     teacher_cache: str = field(
         default="runs/teachers",
         metadata={"help": "folder where the vectors of encoders that teach are kept for the next run"},
@@ -223,17 +209,6 @@ class MovieGenreTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name}={value} must lie in [0, 1]")
         if not all(self.teacher.split(",")) or ("none" in self.teacher.split(",") and self.teacher != "none"):
             raise ValueError(f"teacher={self.teacher!r} must be none, or names with commas between them")
-        teachers = [] if self.teacher == "none" else self.teacher.split(",")  # without any, the rest says nothing
-        if teachers and self.teacher_shares and len(self.shares or ()) != len(teachers):
-            raise ValueError(
-                f"teacher_shares={self.teacher_shares!r} must be positive numbers with commas between them, one for "
-                f"each of teacher={self.teacher!r}"
-            )
-        if self.teacher_hint < 0 or (teachers == ["linear"] and self.teacher_hint):
-            raise ValueError(
-                f"teacher_hint={self.teacher_hint} must be 0, or more and come from an encoder among teacher="
-                f"{self.teacher!r}"
-            )
         if not 0 <= self.teacher_weight <= 1:
             raise ValueError(f"teacher_weight={self.teacher_weight} must lie in [0, 1]")
         if self.weights_dtype not in ("float32", "float16"):
@@ -248,15 +223,6 @@ class MovieGenreTrainingArguments(TrainingArguments):
                 f"hub_strategy={self.hub_strategy!s} would put half-trained models, without their code, on the main "
                 "branch: leave it out, and push_to_hub publishes the finished model. Checkpoints stay in output_dir"
             )
-
-    @property
-    def shares(self) -> list[float] | None:
-        """`teacher_shares` as numbers; None if there are none, or they are none."""
-        try:
-            numbers = [float(share) for share in self.teacher_shares.split(",")] if self.teacher_shares else []
-        except ValueError:
-            return None
-        return numbers if numbers and all(0 < number < math.inf for number in numbers) else None
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments, MovieGenreTrainingArguments]:

@@ -21,7 +21,6 @@ from transformers.utils import ModelOutput
 
 from .configuration_movie_genre import MovieGenreConfig
 from .prediction_movie_genre import (
-    CACHED_TOKENS,
     GenrePrediction,
     assemble,
     cache_alone,
@@ -510,7 +509,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             genre: the one that "gradient" explains.
             stride: read texts beyond the limit in windows that overlap by this many tokens and average their
                 probabilities; None cuts them, and the result says where.
-            batch_size: texts a forward pass, at most; batches are formed by length, and on a CPU to fit its cache.
+            batch_size: texts a forward pass; batches are formed by length.
             seed: makes Monte-Carlo results repeatable: a text's depend on the seed, not on its neighbours.
 
         Returns:
@@ -548,10 +547,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             stride,
         )
         seed = torch.Generator().seed() if seed is None else seed
-        tokens = CACHED_TOKENS if self.device.type == "cpu" else None
-        samples, weights = read_windows(
-            windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size, tokens
-        )
+        samples, weights = read_windows(windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size)
         if genre is not None:
             weights = [self._integrated_gradients(window.ids, self.config.genres.index(genre)) for window in windows]
         found = assemble(

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from .prediction_movie_genre import (
-    CACHED_TOKENS,
     GenrePrediction,
     assemble,
     cache_alone,
@@ -160,7 +159,7 @@ class MovieGenreOnnx:
             attribution: "pooling" for the attention pooling's weight of each word; None for none.
             genre: for gradient attribution, which only PyTorch has.
             stride: tokens that neighbouring windows of a long text share; None cuts it.
-            batch_size: texts a forward pass, at most; batches are formed by length and fit a processor's cache.
+            batch_size: texts a forward pass.
             seed: makes Monte-Carlo results repeatable.
 
         Raises:
@@ -193,9 +192,7 @@ class MovieGenreOnnx:
             stride,
         )
         seed = secrets.randbits(63) if seed is None else seed
-        samples, weights = read_windows(
-            windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size, CACHED_TOKENS
-        )
+        samples, weights = read_windows(windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size)
         found = assemble(
             texts, windows, samples, weights if attribution else None, config.genres, thresholds, config.min_genres
         )

@@ -20,9 +20,6 @@ HUB_TIMEOUT = 10  # seconds to wait for the Hub's first answer
 CLOSE = 0.05  # a probability this near to its threshold, or nearer than its standard deviation, is a close call
 SURE_CONFIDENCE = 0.6  # expected F1 from which on a choice without close calls counts as sure
 LOST_CONFIDENCE = 0.35  # expected F1 below which no choice means much
-# Tokens of a batch that a processor's cache serves well: the numbers between two dense layers stay near. Larger batches
-# take a quarter longer a text in 8 bits, and a tenth in PyTorch; a GPU wants them.
-CACHED_TOKENS = 512
 FEW_WORDS = 5  # fewer words than this say nothing about a film
 
 
@@ -322,46 +319,30 @@ def split_windows(
     return windows
 
 
-def length_batches(lengths: Sequence[int], batch_size: int, tokens: int | None = None) -> list[list[int]]:
-    """Indices in batches of nearly equal length, longest first (memory peaks at once, not at the end).
-
-    Args:
-        lengths: of the texts.
-        batch_size: texts a batch, at most.
-        tokens: padding included, that a batch of several texts has at most; None for any number.
-    """
+def length_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches of nearly equal length, longest first (memory peaks at once, not at the end)."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    batches: list[list[int]] = []
-    for i in order:
-        batch = batches[-1] if batches else []
-        full = len(batch) == batch_size or (tokens and batch and (len(batch) + 1) * lengths[batch[0]] > tokens)
-        if not batch or full:
-            batches.append([i])
-        else:
-            batch.append(i)
-    return batches
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
 def read_windows(
     windows: Sequence[Window],
     probabilities: Callable[[list[list[int]]], tuple[np.ndarray, np.ndarray]],
     batch_size: int,
-    tokens: int | None,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """What a network says of windows, in batches of nearly equal length.
 
     Args:
         windows: of all texts, at least one.
         probabilities: from the token ids of a batch to (samples, batch, genres) and pooling weights (batch, seq).
-        batch_size: windows a call, at most.
-        tokens: a call, at most; None for any number.
+        batch_size: windows a call.
 
     Returns:
         Probabilities (samples, windows, genres), and the pooling weights of each window's tokens.
     """
     samples: list[np.ndarray] = [np.empty(0)] * len(windows)
     weights: list[np.ndarray] = [np.empty(0)] * len(windows)
-    for batch in length_batches([len(window.ids) for window in windows], batch_size, tokens):
+    for batch in length_batches([len(window.ids) for window in windows], batch_size):
         values, pooling = probabilities([windows[i].ids for i in batch])
         for row, i in enumerate(batch):
             samples[i], weights[i] = values[:, row], pooling[row, : len(windows[i].ids)]

@@ -21,12 +21,10 @@ import torch
 from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import normalize
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
@@ -104,19 +102,12 @@ def _read(name: str, texts: list[str]) -> np.ndarray:
 
 
 def soft_labels(
-    teachers: Sequence[str],
-    descriptions: Sequence[str],
-    truth: np.ndarray,
-    *,
-    shares: Sequence[float] | None = None,
-    seed: int = 0,
-    cache: Path | None = None,
+    teachers: Sequence[str], descriptions: Sequence[str], truth: np.ndarray, *, seed: int = 0, cache: Path | None = None
 ) -> np.ndarray:
-    """Weighted mean of several teachers' out-of-fold probabilities.
+    """Mean of several teachers' out-of-fold probabilities.
 
     Args:
         teachers: "linear", or the folders or Hub repositories of encoders.
-        shares: of each teacher, in any unit; all the same if None.
         descriptions: of the training films.
         truth: (films, genres) of 0 and 1.
         seed: of the folds.
@@ -130,37 +121,11 @@ def soft_labels(
     """
     groups = [row_hash(text) for text in descriptions]
     total = np.zeros(truth.shape)
-    shares = [1.0] * len(teachers) if shares is None else shares
-    for name, share in zip(teachers, shares, strict=True):
+    for name in teachers:
         logger.info("the teacher %s reads the training films", name)
         features = np.array(descriptions, dtype=object) if name == "linear" else embed(name, descriptions, cache)
-        model = linear_model() if name == "linear" else probe_model()
-        total += share * out_of_fold(model, features, truth, groups, seed=seed)
-    return total / sum(shares)
-
-
-def teacher_views(
-    teachers: Sequence[str], descriptions: Sequence[str], width: int, cache: Path | None = None
-) -> np.ndarray:
-    """What the encoders among the teachers see in each description, in so many numbers that a network can aim at it.
-
-    Their vectors' principal components, for a hint beside the labels (FitNets, Romero et al. 2015): a handful of genres
-    says little of what a text is about, an encoder's vector much.
-
-    Args:
-        teachers: as for `soft_labels`.
-        descriptions: of the training films.
-        width: of the network's pooled vector.
-        cache: folder for the encoders' vectors.
-
-    Returns:
-        (films, width) float32 of length one; zeros behind the components where these are fewer.
-    """
-    vectors = np.hstack([embed(name, descriptions, cache) for name in teachers if name != "linear"])
-    components = PCA(min(width, *vectors.shape), svd_solver="covariance_eigh", random_state=0).fit_transform(vectors)
-    views = np.zeros((len(vectors), width), dtype=np.float32)
-    views[:, : components.shape[1]] = normalize(components)
-    return views
+        total += out_of_fold(linear_model() if name == "linear" else probe_model(), features, truth, groups, seed=seed)
+    return total / len(teachers)
 
 
 def out_of_fold(

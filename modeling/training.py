@@ -60,7 +60,7 @@ from .metrics import cooccurrence, scores
 from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
 from .prediction_movie_genre import choose, resolve_thresholds
-from .teacher import soft_labels, teacher_views
+from .teacher import soft_labels
 from .tokenization import load_tokenizer, local_source, source_tokenizer, train_tokenizer
 from .warm_start import warm_start
 
@@ -87,7 +87,7 @@ class Readings(torch.utils.data.Dataset):
         max_length: int,
         arguments: MovieGenreTrainingArguments,
     ) -> None:
-        self.descriptions, self.labels, self.epoch = descriptions, labels, 0
+        self.descriptions, self.labels, self.epoch = descriptions, labels.tolist(), 0
         self.tokenizer, self.max_length, self.arguments = tokenizer, max_length, arguments
 
     def __len__(self) -> int:
@@ -99,7 +99,7 @@ class Readings(torch.utils.data.Dataset):
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One film's `input_ids` and `labels`; behind these the teachers' view, if there is one."""
+        """One film's `input_ids` and `labels`."""
         told, text = self.arguments, self.descriptions[index]
         draw = random.Random(f"{told.seed} {self.epoch} {index}")  # noqa: S311  # no secret
         if draw.random() < told.other_people:
@@ -111,7 +111,7 @@ class Readings(torch.utils.data.Dataset):
         stay = [token for token in inner if draw.random() >= told.token_dropout] or draw.choices(
             inner, k=min(1, len(inner))
         )
-        return {"input_ids": [ids[0], *stay, ids[-1]], "labels": self.labels[index].tolist()}
+        return {"input_ids": [ids[0], *stay, ids[-1]], "labels": self.labels[index]}
 
 
 @dataclass
@@ -144,48 +144,24 @@ class EarlyStopping(EarlyStoppingCallback):
             super().on_evaluate(args, state, control, metrics, **kwargs)
 
 
-@dataclass(eq=False)
-class Loss(TrainerCallback):
-    """Mean loss over films and genres: binary cross-entropy, or focal loss (Lin et al. 2017, equation 4).
-
-    Where the labels go on with a view of the teachers', one less the cosine between it and the pooled vector is added,
-    times `hint`: whole in the first third of the training, none in the last. Aiming at the view is a start, telling
-    genres the end.
-    """
+@dataclass
+class Loss:
+    """Mean loss over films and genres: binary cross-entropy, or focal loss (Lin et al. 2017, equation 4)."""
 
     kind: str
     gamma: float
-    hint: float = 0.0
-    left: float = 1.0
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """How much of the hint is left."""
-        self.left = min(1.0, max(0.0, 2 - 3 * state.global_step / state.max_steps))
-
-    def each(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Loss of each film and genre, (batch, genres)."""
-        loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Scalar loss of `outputs.logits` (batch, genres) against `labels` of 0 and 1."""
+        logits = outputs["logits"]
+        loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
         if self.kind == "focal":
             p = logits.sigmoid()
             right = labels * p + (1 - labels) * (1 - p)  # probability of the right answer, expected under soft labels
             loss = loss * (1 - right) ** self.gamma
-        return loss
-
-    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Scalar loss of `outputs.logits` (batch, genres) against `labels` of 0 and 1, and a view behind them."""
-        logits = outputs["logits"]
-        genres, width = logits.shape[1], labels.shape[1]
         # The Trainer counts labels over accumulated batches and all processes, and scales up for the latter: a plain
         # mean would grow with either.
-        films = len(labels) if num_items_in_batch is None else num_items_in_batch / width
-        labels, view = labels.to(logits.dtype).split([genres, width - genres], dim=1)
-        loss = self.each(logits, labels).sum() / (genres * films)
-        if self.hint and self.left and width > genres:
-            apart = 1 - F.cosine_similarity(outputs["pooled_output"], view)
-            loss = loss + self.hint * self.left * apart.sum() / films
-        return loss
+        return loss.mean() if num_items_in_batch is None else loss.sum() / num_items_in_batch
 
 
 class Measure:
@@ -456,25 +432,14 @@ def build_trainer(
     if arguments.teacher != "none":
         cache = Path(arguments.teacher_cache)
         with arguments.main_process_first(desc="soft labels"):  # the others take them from the cache
-            soft = soft_labels(
-                arguments.teacher.split(","),
-                descriptions,
-                labels,
-                shares=arguments.shares,
-                seed=arguments.seed,
-                cache=cache,
-            )
-            views = np.empty((len(soft), 0))
-            if arguments.teacher_hint:
-                views = teacher_views(arguments.teacher.split(","), descriptions, model.config.hidden_size, cache)
-        labels = np.hstack([(1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft, views])
+            soft = soft_labels(arguments.teacher.split(","), descriptions, labels, seed=arguments.seed, cache=cache)
+        labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
     max_length = model.config.max_position_embeddings
     rows = Readings(descriptions, labels, tokenizer, max_length, arguments)
     scored = _encode_all(films, tokenizer, model)
     measured = min(CURVE_ROWS, len(scored["train"]), len(scored.get("validation", scored["train"])))
     scored["train"] = scored["train"].shuffle(seed=0).select(range(measured))
-    loss = Loss(arguments.loss, arguments.focal_gamma, arguments.teacher_hint)
-    callbacks: list[TrainerCallback] = [loss]
+    callbacks: list[TrainerCallback] = []
     if "validation" not in scored:
         arguments.load_best_model_at_end, arguments.metric_for_best_model = False, None
     elif arguments.early_stopping_patience and arguments.eval_strategy != "no":
@@ -486,7 +451,7 @@ def build_trainer(
         eval_dataset=scored,  # type: ignore[arg-type]
         data_collator=Collator(tokenizer.pad_token_id),
         processing_class=tokenizer,
-        compute_loss_func=loss,
+        compute_loss_func=Loss(arguments.loss, arguments.focal_gamma),
         compute_metrics=Measure(model.config.min_genres),
         callbacks=callbacks,
     )

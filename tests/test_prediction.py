@@ -128,13 +128,6 @@ def test_batches_hold_every_text_once_and_similar_lengths():
     assert padded < 1.1 * sum(lengths)
 
 
-def test_batches_of_long_texts_hold_fewer():
-    lengths = [5, 300, 40, 60, 40, 60, 600]
-    batches = length_batches(lengths, 3, tokens=120)
-    assert [[lengths[i] for i in batch] for batch in batches] == [[600], [300], [60, 60], [40, 40, 5]]
-    assert length_batches([], 3, tokens=120) == []
-
-
 def test_words_gather_the_weights_of_their_pieces():
     text = "Don't re-heat, Zoë!"
     offsets = [(0, 0), (0, 3), (3, 4), (4, 5), (6, 8), (8, 9), (9, 13), (13, 14), (15, 18), (18, 19), (0, 0)]

@@ -55,13 +55,12 @@ def test_hardly_a_token_is_computed_that_is_not_needed(counted, films, tokenizer
     ("texts", "options", "passes"),
     [
         ([TEXT], {}, [(1, 11)]),
-        ([TEXT] * 16, {"batch_size": 16}, [(16, 11)]),
-        ([TEXT] * 17, {"batch_size": 16, "attribution": "pooling"}, [(16, 11), (1, 11)]),
-        ([TEXT] * 64, {"batch_size": 64}, [(30, 11), (30, 11), (4, 11)]),  # of 17 tokens each
+        ([TEXT] * 32, {}, [(32, 11)]),
+        ([TEXT] * 33, {"attribution": "pooling"}, [(32, 11), (1, 11)]),
         ([TEXT], {"mc_samples": 30, "seed": 0}, [(1, 11)]),
         (["The sheriff counts nine horses. " * 100], {}, [(1, 256)]),
     ],
-    ids=["one text", "a batch", "a batch and one", "more than fits a cache", "Monte Carlo", "a long text"],
+    ids=["one text", "a batch", "a batch and one", "Monte Carlo", "a long text"],
 )
 def test_a_request_takes_the_passes_it_needs_and_no_more(counted, tokenizer, texts, options, passes):
     model, shapes = counted
@@ -70,10 +69,11 @@ def test_a_request_takes_the_passes_it_needs_and_no_more(counted, tokenizer, tex
     assert shapes == [(batch, length if seq == 11 else seq) for batch, seq in passes]
 
 
-def test_the_windows_of_a_text_share_passes(counted):
+def test_the_windows_of_a_text_share_a_pass(counted):
     model, shapes = counted
     model.predict_genres("The sheriff counts nine horses. " * 100, stride=32)
-    assert [batch for batch, _ in shapes] == [2, 2, 1]  # of 256 tokens each, but for the last
+    assert len(shapes) == 1
+    assert shapes[0][0] > 2
 
 
 def test_training_batches_hold_little_padding(films, tokenizer, tmp_path):
