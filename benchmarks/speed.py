@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +166,15 @@ class Contenders:
         ]
         path = self.folder / "fasttext.txt"
         path.write_text("\n".join([*lines, ""]), encoding="utf-8")
-        # Word pairs, in a table that is small: with the defaults this fit ends in numbers that are none.
-        fitted = fasttext.train_supervised(
-            str(path), loss="ova", lr=0.05, wordNgrams=2, bucket=200_000, thread=1, verbose=0
-        )
+        for _ in range(9):  # some fits end in numbers that are none, and the same fit again does not
+            with suppress(RuntimeError):
+                fitted = fasttext.train_supervised(
+                    str(path), loss="ova", lr=0.05, wordNgrams=2, bucket=200_000, thread=1, verbose=0
+                )
+                break
+        else:
+            print("fastText ends in numbers that are none, nine times: left out")
+            return
         fitted.save_model(str(self.folder / "fasttext.bin"))
 
     def load(self, name: str, threads: int) -> Ask | None:
