@@ -185,8 +185,10 @@ def speed(results: dict[str, Any]) -> str:
         f"Padding adds {bulk['padding_waste']:.1%} of the tokens. The machine's matrix products reach",
         f"{bulk['peak_gflops']['median']:,.0f} GFLOP/s; of that ours uses {share['ours']['median']:.0%} (PyTorch) and",
         f"{share['ours_onnx']['median']:.0%} (ONNX): all of it would be {1 / share['ours']['median']:.2f} times",
-        "PyTorch's rate. Processors with 8-bit products (AVX-512 VNNI, AMX) go further in int8. The first answer takes",
-        f"what transformers takes to import `PreTrainedModel` ({cold['seconds']['model_class']['median']:.1f} s).",
+        "PyTorch's rate."
+        + (" Processors with 8-bit products (VNNI) go further in int8." if "vnni" not in machine["processor"] else ""),
+        "The first answer takes what transformers takes to import `PreTrainedModel` "
+        f"({cold['seconds']['model_class']['median']:.1f} s).",
         "",
         "![Speed](benchmarks/results/speed.png)",
     ]
