@@ -1,6 +1,6 @@
 """What pays in training? Each idea alone beside the shipped recipe; writes results/recipes.json and .png.
 
-    python benchmarks/recipes.py [--ideas focal ema] [--films 2000] [--epochs 5]
+    python benchmarks/recipes.py [--ideas focal ema] [--films 1500] [--epochs 4]
 
 Screening: the recipe is shortened and without its label graph, one seed, and the validation films alone. Thresholds are
 tuned on one half of them and scored on the other, and the other way round. The losses that do not ship live here and
@@ -281,8 +281,8 @@ def main() -> None:
     """Run what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ideas", nargs="+", default=list(IDEAS), choices=list(IDEAS))
-    parser.add_argument("--films", type=int, default=2000, help="training films")
-    parser.add_argument("--epochs", type=float, default=5)
+    parser.add_argument("--films", type=int, default=1500, help="training films")
+    parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16, on processors that multiply in it")
     options = parser.parse_args()
