@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
 from modeling import MovieGenreModel
@@ -81,3 +82,12 @@ def test_its_card_states_the_figures_of_its_evaluation():
 
 def test_it_computes_in_float32(shipped):
     assert {str(tensor.dtype) for tensor in shipped.state_dict().values()} == {"torch.float32"}
+
+
+def test_in_bfloat16_it_answers_nearly_the_same(shipped):
+    with MOVIES.open(encoding="utf-8", newline="") as file:
+        texts = [row["description"] for row in csv.DictReader(file) if row["split"] == "test"][:40]
+    coarse = MovieGenreModel.from_pretrained(CHECKPOINT, dtype=torch.bfloat16)
+    pairs = zip(shipped.predict_genres(texts), coarse.predict_genres(texts), strict=True)
+    apart = [abs(one.probabilities[genre] - two.probabilities[genre]) for one, two in pairs for genre in PLAIN]
+    assert 0 < max(apart) < 0.02
