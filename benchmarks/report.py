@@ -120,6 +120,8 @@ def recipes(results: dict[str, Any]) -> str:
         "| | micro f1 | macro f1 | mean average precision |",
         "|---|---|---|---|",
         *rows,
+        "",
+        "![What was tried](benchmarks/results/recipes.png)",
     ]
     return "\n".join(lines)
 
