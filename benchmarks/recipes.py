@@ -42,7 +42,6 @@ from modeling.training import (  # noqa: E402
     Films,
     build_trainer,
     encode_films,
-    given,
     load_films,
     load_network,
     sigmoid,
@@ -238,9 +237,7 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
         padded = Collator(tokenizer.pad_token_id)([validation[i] for i in batch])
         with torch.inference_mode():
             probabilities[batch] = sigmoid(model(padded["input_ids"], padded["attention_mask"]).logits.numpy())
-    keep(
-        name, {"arguments": given(data, network, arguments), "seconds": round(time.time() - started, 1)}, probabilities
-    )
+    keep(name, {"seconds": round(time.time() - started, 1)}, probabilities)
 
 
 def decided(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
