@@ -1,7 +1,7 @@
 """Prove that the film descriptions keep the rules of their datasheet.
 
-    python data/check.py                      # data/movies.csv, all rules
-    python data/check.py --draft new.jsonl    # rows on their way into the set: all rules but the counts
+    python data/check.py                      # data/movies.csv and data/stories.csv, all rules
+    python data/check.py --draft new.jsonl    # films on their way into the set: all rules but the counts
 
 Every problem is printed with its file and line; the exit code is 1 if there was one. Where the TMDB list that the
 model is measured on lies beside the checkout, word overlaps with it and the distance of the genre mix are checked too.
@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 TMDB_LIST = HERE.parent.parent / "shared" / "data" / "top_movies.csv"
 
 COLUMNS = ["movie_name", "year", "country", "genre", "description", "split"]
+STORY_COLUMNS = ["kind", "description"]
+STORY_KINDS = {"comics", "dark", "elsewhere", "everyday", "history", "novels", "television", "world"}
 # The 18 genres, each with the words that would name it in a description of a film that has it.
 GENRE_WORDS = {
     "Action": {"action"},
@@ -47,8 +49,10 @@ GENRE_WORDS = {
 SPLITS = {"train", "validation", "test"}
 YEARS = range(1920, 2027)
 WORDS_PER_DESCRIPTION = range(25, 91)
+WORDS_PER_STORY = range(12, 101)
 MINIMUM_ROWS, MINIMUM_PER_GENRE, MINIMUM_COUNTRIES = 1500, 60, 40
-PHRASE_WORDS, PHRASE_ROWS = 5, 3  # no 5-word phrase in more than 3 rows
+PHRASE_WORDS, PHRASE_ROWS = 5, 3  # no 5-word phrase in more than 3 films
+PHRASE_STORIES = 20  # nor in more stories, of which there are five times as many
 OVERLAP_WORDS = 8
 NEAR_DUPLICATE_JACCARD = 0.5
 # The commonest function words of English: they make up about 40 % of its running text.
@@ -190,9 +194,7 @@ def check_row(row: Row, *, draft: bool) -> Iterator[str]:
     if list(row.fields) != expected or None in row.fields.values():
         yield f"columns are {list(row.fields)}, expected {expected}"
         return
-    for name, value in row.fields.items():
-        if value != value.strip() or not value or re.search(r"\s\s|[\n\r\t]", value):
-            yield f"{name} {value!r} is empty or has stray white space"
+    yield from check_text(row, WORDS_PER_DESCRIPTION)
     for genre in row.genres:
         if genre not in GENRE_WORDS:
             yield f"unknown genre {genre!r}"
@@ -204,19 +206,36 @@ def check_row(row: Row, *, draft: bool) -> Iterator[str]:
     if not draft and row.fields["split"] not in SPLITS:
         yield f"split {row.fields['split']!r} is none of {sorted(SPLITS)}"
     words = row.words
-    if len(words) not in WORDS_PER_DESCRIPTION:
-        bounds = f"{WORDS_PER_DESCRIPTION.start} to {WORDS_PER_DESCRIPTION.stop - 1}"
-        yield f"description has {len(words)} words, expected {bounds}"
     named = set(words) & set().union(*(GENRE_WORDS.get(genre, set()) for genre in row.genres))
     if "Science Fiction" in row.genres and "science fiction" in " ".join(words):
         named.add("science fiction")
     if named:
         yield f"description names its genre: {sorted(named)}"
-    if sum(word in FUNCTION_WORDS for word in words) < MINIMUM_FUNCTION_WORD_SHARE * len(words):
-        yield "description does not read as English"
     title = words_of(row.fields["movie_name"])
     if len(title) > 2 and tuple(title) in ngrams(words, len(title)):
         yield "description contains the title"
+
+
+def check_story(row: Row) -> Iterator[str]:
+    """Rules that one story without genres keeps or breaks by itself."""
+    if list(row.fields) != STORY_COLUMNS or None in row.fields.values():
+        yield f"columns are {list(row.fields)}, expected {STORY_COLUMNS}"
+        return
+    yield from check_text(row, WORDS_PER_STORY)
+    if row.fields["kind"] not in STORY_KINDS:
+        yield f"kind {row.fields['kind']!r} is none of {sorted(STORY_KINDS)}"
+
+
+def check_text(row: Row, lengths: range) -> Iterator[str]:
+    """Every cell is clean, and the description English and of a length among `lengths`, in words."""
+    for name, value in row.fields.items():
+        if value != value.strip() or not value or re.search(r"\s\s|[\n\r\t]", value):
+            yield f"{name} {value!r} is empty or has stray white space"
+    words = row.words
+    if len(words) not in lengths:
+        yield f"description has {len(words)} words, expected {lengths.start} to {lengths.stop - 1}"
+    if sum(word in FUNCTION_WORDS for word in words) < MINIMUM_FUNCTION_WORD_SHARE * len(words):
+        yield "description does not read as English"
 
 
 def check_titles(rows: list[Row]) -> Iterator[str]:
@@ -229,14 +248,14 @@ def check_titles(rows: list[Row]) -> Iterator[str]:
         seen.setdefault(key, row.place)
 
 
-def check_phrases(rows: list[Row]) -> Iterator[str]:
-    """No phrase becomes a habit of the set."""
+def check_phrases(rows: list[Row], limit: int = PHRASE_ROWS) -> Iterator[str]:
+    """No phrase becomes a habit of the set: none stands in more than `limit` rows."""
     places = defaultdict(list)
     for row in rows:
         for phrase in ngrams(row.words, PHRASE_WORDS):
             places[phrase].append(row.place)
     for phrase, where in sorted(places.items()):
-        if len(where) > PHRASE_ROWS:
+        if len(where) > limit:
             yield f"{where[-1]}: {' '.join(phrase)!r} stands in {len(where)} rows: {', '.join(where)}"
 
 
@@ -309,23 +328,28 @@ def mix_distance(rows: list[Row], reference: list[Row]) -> dict[str, float]:
 def main() -> int:
     """Check the files and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path, default=[HERE / "movies.csv"], help="CSV or JSON Lines files")
+    default = [HERE / "movies.csv", HERE / "stories.csv"]
+    parser.add_argument("files", nargs="*", type=Path, default=default, help="CSV or JSON Lines files")
     parser.add_argument(
         "--draft", action="store_true", help="rows to be added: no split column, no counts over the set"
     )
     parser.add_argument("--reference", type=Path, default=TMDB_LIST, help="list to compare with, where it exists")
     options = parser.parse_args()
 
-    rows = list(itertools.chain.from_iterable(read(path) for path in options.files))
+    everything = list(itertools.chain.from_iterable(read(path) for path in options.files))
+    stories = [row for row in everything if "kind" in row.fields]
+    rows = [row for row in everything if "kind" not in row.fields]
     problems = [f"{row.place}: {problem}" for row in rows for problem in check_row(row, draft=options.draft)]
+    problems += [f"{row.place}: {problem}" for row in stories for problem in check_story(row)]
     if not problems or options.draft:
         whole = [row for row in rows if row.fields.keys() >= {"movie_name", "year", "genre", "description"}]
-        problems += [*check_titles(whole), *check_phrases(whole), *check_near_duplicates(whole)]
-        if not options.draft:
+        problems += [*check_titles(whole), *check_phrases(whole), *check_phrases(stories, PHRASE_STORIES)]
+        problems += check_near_duplicates(whole + stories)
+        if rows and not options.draft:
             problems += check_counts(rows)
         if options.reference.exists():
             reference = list(read(options.reference))
-            problems += check_overlap(whole, reference)
+            problems += check_overlap(whole + stories, reference)
             print(
                 "distance of the genre mix from the reference:",
                 {k: round(v, 3) for k, v in mix_distance(whole, reference).items()},
@@ -336,6 +360,8 @@ def main() -> int:
             ", ".join(f"{genre} {counts[genre]}" for genre in sorted(GENRE_WORDS, key=lambda g: -counts[g])),
         )
         print(f"{len(rows)} films, {len({row.fields.get('country') for row in rows})} countries")
+        kinds = Counter(row.fields["kind"] for row in stories)
+        print(f"{len(stories)} stories:", ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())))
     print("\n".join(problems) or "no problems")
     return bool(problems)
 

@@ -33,6 +33,13 @@ class DataArguments:
         default=None, metadata={"help": "split.json of an earlier run, to train on the same rows"}
     )
     split_seed: int = field(default=0, metadata={"help": "seed of the split, where neither file nor column gives one"})
+    transfer_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "texts without genres, to learn what the teachers say of them: a .csv, .parquet or .jsonl file, or "
+            "the id of a data set on the Hub, with a column of descriptions"
+        },
+    )
     fit_all: bool = field(
         default=False,
         metadata={"help": "train on all rows, with nothing kept aside: for the model that ships. Needs decision_from"},

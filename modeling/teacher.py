@@ -2,7 +2,8 @@
 
 Trained on their soft labels beside the true ones (Hinton et al. 2015), the network starts from that knowledge. Every
 film's soft labels come from a teacher that has not seen it (out of fold): what a teacher has learned by heart is no
-knowledge. Two kinds:
+knowledge. Teachers that have seen all films label further texts, whose genres nobody knows: there the network learns
+what no training film tells (a transfer set). Two kinds:
 
 - `linear`: TF-IDF of words and word pairs, and a logistic regression a genre. Knows which words speak for a genre.
 - the folder or Hub repository of a pretrained encoder: the mean of its token vectors, frozen, and a logistic
@@ -123,9 +124,59 @@ def soft_labels(
     total = np.zeros(truth.shape)
     for name in teachers:
         logger.info("the teacher %s reads the training films", name)
-        features = np.array(descriptions, dtype=object) if name == "linear" else embed(name, descriptions, cache)
-        total += out_of_fold(linear_model() if name == "linear" else probe_model(), features, truth, groups, seed=seed)
+        total += out_of_fold(_model(name), _features(name, descriptions, cache), truth, groups, seed=seed)
     return total / len(teachers)
+
+
+def transfer_labels(
+    teachers: Sequence[str],
+    descriptions: Sequence[str],
+    truth: np.ndarray,
+    texts: Sequence[str],
+    *,
+    cache: Path | None = None,
+) -> np.ndarray:
+    """What several teachers, trained on all films, say of other texts: the mean of their probabilities.
+
+    Args:
+        teachers: as in `soft_labels`.
+        descriptions: of the training films.
+        truth: (films, genres) of 0 and 1.
+        texts: without genres; none of them a training film's description, which its teacher would know by heart.
+        cache: as in `soft_labels`.
+
+    Returns:
+        (texts, genres) probabilities.
+    """
+    total = np.zeros((len(texts), truth.shape[1]))
+    for name in teachers if len(texts) else ():
+        logger.info("the teacher %s reads %s texts without genres", name, f"{len(texts):,}")
+        known, new = (_features(name, part, cache) for part in (descriptions, texts))
+        total += _fit_predict(_model(name), known, truth, new)
+    return total / len(teachers)
+
+
+def _model(name: str) -> Pipeline:
+    return linear_model() if name == "linear" else probe_model()
+
+
+def _features(name: str, descriptions: Sequence[str], cache: Path | None) -> np.ndarray:
+    """What a teacher's model reads of each description."""
+    return np.array(descriptions, dtype=object) if name == "linear" else embed(name, descriptions, cache)
+
+
+def _fit_predict(model: Pipeline, features: np.ndarray, truth: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Probabilities (others, genres).
+
+    A genre that the films do not know, or that all of them have, is beyond a regression: its frequency stands in.
+    """
+    probabilities = np.tile(truth.mean(axis=0), (len(others), 1))
+    known = (truth.min(axis=0) == 0) & (truth.max(axis=0) == 1)
+    if known.any():
+        model.fit(features, truth[:, known])
+        # For a single genre scikit-learn gives the complement's column too, and first.
+        probabilities[:, known] = model.predict_proba(others)[:, -known.sum() :]
+    return probabilities
 
 
 def out_of_fold(
@@ -153,12 +204,5 @@ def out_of_fold(
     probabilities = np.zeros(truth.shape)
     for fold in range(FOLDS):
         fit, held = folds != fold, folds == fold
-        # A genre that the other folds do not know, or that all their films have, is beyond a regression: its frequency
-        # stands in.
-        known = (truth[fit].min(axis=0) == 0) & (truth[fit].max(axis=0) == 1)
-        probabilities[held] = truth[fit].mean(axis=0)
-        if known.any():
-            model.fit(features[fit], truth[fit][:, known])
-            # For a single genre scikit-learn gives the complement's column too, and first.
-            probabilities[np.ix_(held, known)] = model.predict_proba(features[held])[:, -known.sum() :]
+        probabilities[held] = _fit_predict(model, features[fit], truth[fit], features[held])
     return probabilities

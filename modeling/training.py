@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from .cooccurrence import cooccurrence_embeddings
 from .data import (
     Columns,
     DataError,
+    Problems,
     assign_splits,
     file_hash,
     genre_matrix,
@@ -53,14 +54,16 @@ from .data import (
     parse_genre_map,
     read_films,
     read_split,
+    row_hash,
     split_hashes,
+    stream_rows,
 )
 from .decision import DEFAULT_OBJECTIVE, FOLDS, best_global_threshold, fit_calibration, tune_profiles
 from .metrics import cooccurrence, scores
 from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
 from .prediction_movie_genre import choose, resolve_thresholds
-from .teacher import soft_labels
+from .teacher import soft_labels, transfer_labels
 from .tokenization import load_tokenizer, local_source, source_tokenizer, train_tokenizer
 from .warm_start import warm_start
 
@@ -248,11 +251,13 @@ class Films:
         parts: rows to "train" and to "validation"; the latter are none with `fit_all`.
         genres: names, in the order of the labels.
         split: row hashes of the validation and test films.
+        transfer: texts without genres, for the teachers to label.
     """
 
     parts: dict[str, Dataset]
     genres: list[str]
     split: dict[str, list[str]]
+    transfer: list[str] = field(default_factory=list)
 
     def truth(self, part: str) -> np.ndarray:
         """(films, genres) of 0 and 1."""
@@ -284,7 +289,18 @@ def load_films(data: DataArguments) -> Films:
             f"thresholds by: at least {FOLDS} are needed"
         )
     parts = {name: films.select(indices) for name, indices in rows.items() if indices}
-    return Films(parts, genre_vocabulary(films), split_hashes(films))
+    transfer = _read_transfer(data.transfer_file, films) if data.transfer_file else []
+    return Films(parts, genre_vocabulary(films), split_hashes(films), transfer)
+
+
+def _read_transfer(source: str, films: Dataset) -> list[str]:
+    """Texts without genres, each once, none of them a film's: of those a teacher knows more than it should, or less."""
+    problems = Problems(source)
+    texts = {row_hash(text): text for _, text in stream_rows(source, problems)}
+    if problems.found:
+        logger.warning("%s: %d bad rows left out, the first: %s", source, len(problems.found), problems.found[0])
+    known = {row_hash(text) for text in films["description"]}
+    return [text for row, text in texts.items() if row not in known]
 
 
 def load_network(
@@ -379,8 +395,9 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         _load_twin(data.decision_from, films.genres)  # whatever is wrong with it is said now
     model, tokenizer = load_network(network, films, arguments.seed)
     logger.info(
-        "films: %s; %d genres; %s parameters",
+        "films: %s; %d texts without genres; %d genres; %s parameters",
         ", ".join(f"{len(part):,} {name}" for name, part in films.parts.items()),
+        len(films.transfer),
         len(films.genres),
         f"{model.num_parameters():,}",
     )
@@ -400,7 +417,8 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
         record = {
             "command": _command(sys.argv[1:], secret),
-            "data": source | {"films": {name: len(part) for name, part in films.parts.items()}},
+            "data": source
+            | {"films": {name: len(part) for name, part in films.parts.items()}, "transfer": len(films.transfer)},
             "arguments": given(data, network, arguments),
             "seed": arguments.seed,
             "parameters": model.num_parameters(),
@@ -430,10 +448,14 @@ def build_trainer(
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     descriptions, labels = list(films.parts["train"]["description"]), films.truth("train")
     if arguments.teacher != "none":
-        cache = Path(arguments.teacher_cache)
+        teachers, cache = arguments.teacher.split(","), Path(arguments.teacher_cache)
         with arguments.main_process_first(desc="soft labels"):  # the others take them from the cache
-            soft = soft_labels(arguments.teacher.split(","), descriptions, labels, seed=arguments.seed, cache=cache)
+            soft = soft_labels(teachers, descriptions, labels, seed=arguments.seed, cache=cache)
+            told = transfer_labels(teachers, descriptions, labels, films.transfer, cache=cache)
         labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
+        descriptions, labels = [*descriptions, *films.transfer], np.concatenate([labels, told])
+    elif films.transfer:
+        logger.warning("without a teacher, texts without genres teach nothing: none is read")
     max_length = model.config.max_position_embeddings
     rows = Readings(descriptions, labels, tokenizer, max_length, arguments)
     scored = _encode_all(films, tokenizer, model)

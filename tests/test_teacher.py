@@ -5,7 +5,7 @@ import pytest
 from transformers import BertConfig, BertModel, set_seed
 
 from modeling.cooccurrence import cooccurrence_embeddings
-from modeling.teacher import embed, linear_model, probe_model, soft_labels
+from modeling.teacher import embed, linear_model, probe_model, soft_labels, transfer_labels
 
 
 def corpus(films=300, seed=0):
@@ -36,6 +36,17 @@ def test_no_teacher_labels_what_it_was_trained_on():
     outside = soft_labels(["linear"], texts, truth)
     assert ((inside > 0.5) == truth).mean() > 0.95
     assert 0.35 < ((outside > 0.5) == truth).mean() < 0.65
+
+
+def test_texts_without_genres_are_labelled_by_teachers_that_know_all_films(encoder):
+    texts, truth = corpus()
+    new, their_genres = corpus(40, seed=1)
+    told = transfer_labels(["linear"], texts, truth, new)
+    assert told == pytest.approx(linear_model().fit(texts, truth).predict_proba(new))
+    assert ((told > 0.5) == their_genres).mean() > 0.95
+    both = transfer_labels(["linear", encoder], texts, truth, new)
+    assert both == pytest.approx((told + transfer_labels([encoder], texts, truth, new)) / 2)
+    assert transfer_labels(["linear"], texts, truth, []).shape == (0, 2)
 
 
 def test_a_genre_that_a_fold_does_not_know_gets_its_frequency():

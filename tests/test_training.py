@@ -395,6 +395,26 @@ def test_the_data_loader_says_which_epoch_is_read(some_films, tmp_path):
     assert trainer.train_dataset.epoch == 3
 
 
+def test_texts_without_genres_are_learned_from_as_the_teacher_labels_them(some_films, tmp_path, caplog):
+    told = load_films(DataArguments(train_file=str(some_films)))
+    path = tmp_path / "stories.csv"
+    held = told.parts["validation"][0]["description"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["description"], ["A ghost haunts a lighthouse."], [held.upper()], [""]])
+        csv.writer(file).writerows([["A ghost haunts a lighthouse!"], ["Two cooks fall in love in Lyon."]])
+    films = load_films(DataArguments(train_file=str(some_films), transfer_file=str(path)))
+    # Each once, no film kept aside, no empty one.
+    assert sorted(films.transfer) == ["A ghost haunts a lighthouse!", "Two cooks fall in love in Lyon."]
+    assert "1 bad rows left out" in caplog.text
+    model, count = tiny_model(), len(films.parts["train"])
+    tokenizer = load_tokenizer(None, model.config.max_position_embeddings)
+    for teacher, rows in (("linear", count + 2), ("none", count)):
+        arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), use_cpu=True, teacher=teacher)
+        taught = build_trainer(model, tokenizer, films, arguments).train_dataset
+        assert len(taught) == len(taught.labels) == rows
+    assert "none is read" in caplog.text
+
+
 def test_the_losses_follow_their_formulas():
     logits = torch.tensor([[2.0, -1.0], [0.5, 0.0]])
     labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
