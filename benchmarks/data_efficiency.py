@@ -10,8 +10,6 @@ import argparse
 import json
 import os
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +19,16 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from quality import BASELINES, DATA, LABELS, NETWORKS, Films, check_recipe, fit_network, mean_scores  # noqa: E402
+from quality import DATA, LABELS, Films, finish, mean_scores  # noqa: E402
 
-from benchmarks.common import RESULTS, keep, kept  # noqa: E402
+from benchmarks.common import RESULTS, kept  # noqa: E402
 from modeling.data import file_hash  # noqa: E402
-from modeling.decision import tune_profiles  # noqa: E402
 from modeling.metrics import bootstrap  # noqa: E402
 from modeling.prediction_movie_genre import choose  # noqa: E402
 from modeling.training import versions  # noqa: E402
 
 RUNS = ROOT / "runs" / "data_efficiency"
 SYSTEMS = ("best", "tfidf", "minilm")
-
-
-def fit(system: str, size: int, films: Films, threads: int, numbers: Sequence[str] = ()) -> None:
-    """One run, unless it is there already."""
-    name, folder = f"data_efficiency/{system}-{size}", RUNS / str(size) / system
-    if done := kept(name):
-        if system in NETWORKS:
-            check_recipe(films, name, done[0]["arguments"], folder, 0, system)
-        return
-    print(f"{LABELS[system]}, {size:,} films ...", flush=True)
-    started = time.time()
-    folder.mkdir(parents=True, exist_ok=True)
-    if system in NETWORKS:
-        run = fit_network(films, folder, 0, system, threads, numbers)
-    else:
-        run = BASELINES[system](films, folder, 0)
-        run["profiles"] = tune_profiles(films.truth["validation"], np.load(folder / "validation.npy"))
-    keep(name, run | {"seconds": round(time.time() - started, 1)}, np.load(folder / "test.npy"))
 
 
 def summarise(truth: np.ndarray, run: dict[str, Any], probabilities: np.ndarray) -> dict[str, Any]:
@@ -97,7 +76,8 @@ def main() -> None:
     for size in options.sizes:
         fewer = films.with_fewer(size, RUNS / str(size))
         for system in options.systems:
-            fit(system, size, fewer, options.threads, ["--bf16", "true"] if options.bf16 else [])
+            numbers = ["--bf16", "true"] if options.bf16 else []
+            finish(f"data_efficiency/{system}-{size}", system, 0, fewer, options.threads, numbers)
     results: dict[str, dict[str, Any]] = {}
     for system in SYSTEMS:
         for size in sorted(options.sizes):

@@ -51,7 +51,6 @@ from modeling.training import given, versions  # noqa: E402
 DATA = ROOT.parent / "shared" / "data" / "top_movies.csv"
 SPLIT = ROOT / "benchmarks" / "split.json"
 OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
-RUNS = ROOT / "runs" / "quality"
 # What train.py is told, a system of ours.
 NETWORKS = {
     "seed": ["configs/seed.yaml"],
@@ -315,15 +314,14 @@ BASELINES = {
 }
 
 
-def finish(job: tuple[str, int], films: Films, threads: int, numbers: Sequence[str] = ()) -> None:
-    """One run, unless it is there already."""
-    system, seed = job
-    name, folder = f"quality/{system}-{seed}", RUNS / f"{system}-{seed}"
+def finish(name: str, system: str, seed: int, films: Films, threads: int, numbers: Sequence[str] = ()) -> None:
+    """One run, in its folder of runs/, unless what it answered is kept already."""
+    folder = ROOT / "runs" / name
     if done := kept(name):
         if system in NETWORKS:
             check_recipe(films, name, done[0]["arguments"], folder, seed, system)
         return
-    print(f"{system}, seed {seed} ...", flush=True)
+    print(f"{name} ...", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     started, resumed = time.time(), any(folder.glob("checkpoint-*"))
     if system in NETWORKS:
@@ -335,7 +333,7 @@ def finish(job: tuple[str, int], films: Films, threads: int, numbers: Sequence[s
     run |= cost(system, folder, run, len(films.genres))
     run["seconds"] = None if resumed else seconds  # of a part of the run they would say nothing
     keep(name, run, np.load(folder / "test.npy"))
-    print(f"{system}, seed {seed} done in {seconds:.0f} s", flush=True)
+    print(f"{name} done in {seconds:.0f} s", flush=True)
 
 
 def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -425,7 +423,8 @@ def main() -> None:
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     torch.set_num_threads(threads)
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda job: finish(job, films, threads, ["--bf16", "true"] if options.bf16 else []), jobs))
+        numbers = ["--bf16", "true"] if options.bf16 else []
+        list(pool.map(lambda job: finish(f"quality/{job[0]}-{job[1]}", *job, films, threads, numbers), jobs))
 
     path = RESULTS / "quality.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

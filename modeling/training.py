@@ -308,6 +308,7 @@ def load_network(
 ) -> tuple[MovieGenreModel, PreTrainedTokenizerBase]:
     """The network to train, and its tokenizer."""
     descriptions, truth = list(films.parts["train"]["description"]), films.truth("train")
+    texts = [*descriptions, *films.transfer]
     source = None if network.init_from is None else AutoConfig.from_pretrained(local_source(network.init_from))
     foreign = source is not None and source.model_type != MovieGenreConfig.model_type
     tokenizer: PreTrainedTokenizerBase
@@ -320,15 +321,15 @@ def load_network(
     else:
         max_length = network.max_position_embeddings or (source or MovieGenreConfig()).max_position_embeddings
         if network.train_tokenizer:
-            tokenizer = train_tokenizer(descriptions, max_length)
-            logger.info("learned a tokenizer: %s word pieces from %d texts", f"{len(tokenizer):,}", len(descriptions))
+            tokenizer = train_tokenizer(texts, max_length)
+            logger.info("learned a tokenizer: %s word pieces from %d texts", f"{len(tokenizer):,}", len(texts))
         elif network.init_from and not network.tokenizer:
             tokenizer = source_tokenizer(network.init_from, max_length)
         else:
             tokenizer = load_tokenizer(network.tokenizer, max_length)
         model = build_model(network, films.genres, len(tokenizer), tokenizer.pad_token_id)
     if source is None and network.embedding_init == "cooccurrence":
-        _start_from_cooccurrence(model, tokenizer, descriptions)
+        _start_from_cooccurrence(model, tokenizer, texts)
     if source is None or foreign:
         frequency = truth.mean(axis=0).clip(1e-3, 1 - 1e-3)
         with torch.no_grad():  # the last layer starts at the genres' frequencies
@@ -455,7 +456,7 @@ def build_trainer(
         labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
         descriptions, labels = [*descriptions, *films.transfer], np.concatenate([labels, told])
     elif films.transfer:
-        logger.warning("without a teacher, texts without genres teach nothing: none is read")
+        logger.warning("without a teacher, no genres are learned from texts that have none")
     max_length = model.config.max_position_embeddings
     rows = Readings(descriptions, labels, tokenizer, max_length, arguments)
     scored = _encode_all(films, tokenizer, model)
