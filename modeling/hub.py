@@ -52,7 +52,7 @@ MODEL_FILES = (
 # pickle, optimizer states are large, and nobody knows what else lies there.
 RECORDS = ("training.json", "evaluation.json", "*.png", "onnx/*.onnx", "onnx/*.json", "onnx/*.safetensors")
 DATA_FILES = ("README.md", "*.csv")
-SPACE_FILES = ("app.py", "requirements.txt", "modeling/*.py", "data/*.csv")
+SPACE_FILES = ("app.py", "requirements.txt", "modeling/*.py", "data/movies.csv")
 # What an earlier push, by other means, may have left, and what must not stay.
 OBSOLETE: dict[Kind, tuple[str, ...]] = {
     "model": ("*.bin", "*.pt", "*.pth", "*.pkl"),

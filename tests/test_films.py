@@ -37,6 +37,34 @@ def test_the_projects_own_films_keep_every_rule():
     assert check(MOVIES) == (0, check(MOVIES)[1])
 
 
+STORIES = ROOT / "data" / "stories.csv"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda rows: None, "960"),
+        (lambda rows: rows[5].update(kind="tale"), "kind 'tale' is none of"),
+        (lambda rows: rows[5].update(description="Too short to say."), "description has 4 words"),
+        (lambda rows: rows[5].update(description="Ein Mann ging nach Hause. " * 8), "stray white space"),
+        (lambda rows: rows[5].update(description=rows[6]["description"]), "nearly the same text as"),
+        (
+            lambda rows: [
+                row.update(description=row["description"] + " They never saw it coming.") for row in rows[:21]
+            ],
+            "'they never saw it coming' stands in 21 rows",
+        ),
+    ],
+)
+def test_the_stories_keep_theirs(tmp_path, spoil, message):
+    with STORIES.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    spoil(rows)
+    code, printed = check(write(tmp_path / "stories.csv", rows))
+    assert message in printed
+    assert code == (message != "960")
+
+
 def drama(rows):
     return next(row for row in rows if row["genre"].startswith("Drama"))
 
