@@ -55,7 +55,7 @@ OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
 NETWORKS = {
     "seed": ["configs/seed.yaml"],
     "scratch": ["configs/scratch.yaml"],
-    "warm": ["configs/best.yaml", "--label_graph", "none", "--teacher", "none"],
+    "warm": ["configs/best.yaml", "--label_graph", "none", "--teacher", "none", "--hint_weight", "0"],
     "distilled": ["configs/best.yaml", "--label_graph", "none"],
     "best": ["configs/best.yaml"],
 }

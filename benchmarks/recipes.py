@@ -2,9 +2,9 @@
 
     python benchmarks/recipes.py [--ideas focal ema] [--films 1500] [--epochs 4]
 
-Screening: the recipe is shortened and without its label graph, one seed, and the validation films alone. Thresholds are
-tuned on one half of them and scored on the other, and the other way round. The losses that do not ship live here and
-nowhere else. What finished runs answered is kept in results/predictions and they are not repeated.
+Screening: the recipe is shortened, without hint, stories and label graph, one seed, and the validation films alone.
+Thresholds are tuned on one half of them and scored on the other, and the other way round. The losses that do not ship
+live here and nowhere else. What finished runs answered is kept in results/predictions and they are not repeated.
 """
 
 import argparse
@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import normalize
 from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, get_linear_schedule_with_warmup
 
@@ -36,7 +34,6 @@ from modeling.data import file_hash  # noqa: E402
 from modeling.decision import tune_profiles  # noqa: E402
 from modeling.metrics import SCORES, scores  # noqa: E402
 from modeling.prediction_movie_genre import choose, length_batches  # noqa: E402
-from modeling.teacher import embed  # noqa: E402
 from modeling.training import (  # noqa: E402
     Collator,
     Films,
@@ -98,27 +95,6 @@ def with_loss(make: Callable[[torch.Tensor], Callable[..., torch.Tensor]]) -> Ca
         trainer.compute_loss_func = lambda outputs, labels, **_: loss(outputs["logits"], labels).mean()
 
     return change
-
-
-def towards_view(trainer: Trainer) -> None:
-    """The pooled vector aims at what the teaching encoder sees, besides (FitNets, Romero et al. 2015).
-
-    That is the principal components of its vectors; the cosine's weight is 1 in the first third of the training, then
-    fades to nothing in the second.
-    """
-    model, rows = trainer.model, trainer.train_dataset
-    vectors = embed(ENCODER, rows.descriptions, ROOT / trainer.args.teacher_cache)
-    views = normalize(PCA(model.config.hidden_size, random_state=0).fit_transform(vectors))
-    genres = len(model.config.genres)
-    rows.labels = np.hstack([rows.labels, views]).tolist()
-
-    def loss(outputs: Any, labels: torch.Tensor, **_: Any) -> torch.Tensor:
-        labels, view = labels[:, :genres], labels[:, genres:]
-        left = min(1.0, max(0.0, 2 - 3 * trainer.state.global_step / trainer.state.max_steps))
-        apart = 1 - F.cosine_similarity(outputs["pooled_output"], view)
-        return F.binary_cross_entropy_with_logits(outputs["logits"], labels) + left * apart.mean()
-
-    trainer.compute_loss_func = loss
 
 
 def twice(trainer: Trainer) -> None:
@@ -190,11 +166,12 @@ def masked_pretraining(trainer: Trainer, epochs: int = 2, share: float = 0.15) -
 
 
 IDEAS = {
-    BASE: Idea("the shipped recipe without its label graph, shortened"),
+    BASE: Idea("the shipped recipe without hint, stories and label graph, shortened"),
     "true_labels": Idea("no teacher", ("--teacher", "none")),
     "linear_teacher": Idea("the linear teacher alone", ("--teacher", "linear")),
     "encoder_teacher": Idea("the encoder as a teacher alone", ("--teacher", ENCODER)),
-    "view": Idea("the encoder's view as an aim at first", (), towards_view),
+    "hint": Idea("a hint of the encoder's view, as shipped", ("--hint_weight", "1")),
+    "stories": Idea("stories without genres, as shipped", ("--transfer_file", str(ROOT / "data" / "stories.csv"))),
     "focal": Idea("focal loss, gamma 2", ("--loss", "focal")),
     "asymmetric": Idea("no teacher, asymmetric loss", ("--teacher", "none"), with_loss(lambda labels: asymmetric)),
     "balanced": Idea("distribution-balanced weights", (), with_loss(DistributionBalanced)),
@@ -212,7 +189,8 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
     started = time.time()
     flags = {
         "train_file": DATA, "split_file": SPLIT, "output_dir": RUNS / name, "num_train_epochs": epochs,
-        "label_graph": "none", "eval_strategy": "no", "save_strategy": "no", "disable_tqdm": True,
+        "label_graph": "none", "hint_weight": 0, "transfer_file": "", "eval_strategy": "no", "save_strategy": "no",
+        "disable_tqdm": True,
         "cpu_threads": threads, "bf16": bf16,
     }  # fmt: skip
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
@@ -222,7 +200,7 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
     parts = load_films(data)
     train = parts.parts["train"]
     some = np.random.default_rng(0).permutation(len(train))[:films]
-    parts = Films(parts.parts | {"train": train.select(some)}, parts.genres, parts.split)
+    parts = Films(parts.parts | {"train": train.select(some)}, parts.genres, parts.split, parts.transfer)
     model, tokenizer = load_network(network, parts, arguments.seed)
     trainer = build_trainer(model, tokenizer, parts, arguments)
     if idea.change:

@@ -197,6 +197,13 @@ class MovieGenreTrainingArguments(TrainingArguments):
         metadata={"help": "folder where the vectors of encoders that teach are kept for the next run"},
     )
     teacher_weight: float = field(default=0.6, metadata={"help": "share of the teacher in the labels trained on"})
+    hint_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "weight, in the first part of training, of a second aim: that the text's vector tells the view of "
+            "the first encoder among the teachers (FitNets, Romero et al. 2015)"
+        },
+    )
     early_stopping_patience: int = field(
         default=4, metadata={"help": "epochs without a better F1 after which training stops; 0 never stops early"}
     )
@@ -204,6 +211,11 @@ class MovieGenreTrainingArguments(TrainingArguments):
         default="float32",
         metadata={"help": "float32 or float16, of the stored weights; computing is always in float32"},
     )
+
+    @property
+    def encoder_teacher(self) -> str | None:
+        """The first teacher that is an encoder, if one is."""
+        return next((name for name in self.teacher.split(",") if name not in ("linear", "none")), None)
 
     def __post_init__(self) -> None:
         """Reject values out of range, then let Hugging Face check its own."""
@@ -218,6 +230,10 @@ class MovieGenreTrainingArguments(TrainingArguments):
             raise ValueError(f"teacher={self.teacher!r} must be none, or names with commas between them")
         if not 0 <= self.teacher_weight <= 1:
             raise ValueError(f"teacher_weight={self.teacher_weight} must lie in [0, 1]")
+        if self.hint_weight < 0:
+            raise ValueError(f"hint_weight={self.hint_weight} must not be negative")
+        if self.hint_weight and self.encoder_teacher is None:
+            raise ValueError(f"hint_weight={self.hint_weight} needs an encoder that teaches, not {self.teacher!r}")
         if self.weights_dtype not in ("float32", "float16"):
             raise ValueError(f"weights_dtype={self.weights_dtype!r} is not known; choose float32 or float16")
         if self.bf16 and not torch.accelerator.is_available():  # Hugging Face takes it for a GPU's, unless told

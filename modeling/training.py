@@ -63,7 +63,7 @@ from .metrics import cooccurrence, scores
 from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
 from .prediction_movie_genre import choose, resolve_thresholds
-from .teacher import soft_labels, transfer_labels
+from .teacher import embed, soft_labels, transfer_labels
 from .tokenization import load_tokenizer, local_source, source_tokenizer, train_tokenizer
 from .warm_start import warm_start
 
@@ -90,7 +90,7 @@ class Readings(torch.utils.data.Dataset):
         max_length: int,
         arguments: MovieGenreTrainingArguments,
     ) -> None:
-        self.descriptions, self.labels, self.epoch = descriptions, labels.tolist(), 0
+        self.descriptions, self.labels, self.epoch = descriptions, labels.astype(np.float32), 0
         self.tokenizer, self.max_length, self.arguments = tokenizer, max_length, arguments
 
     def __len__(self) -> int:
@@ -132,7 +132,7 @@ class Collator:
         return {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "labels": torch.tensor([film["labels"] for film in films]),
+            "labels": torch.tensor(np.array([film["labels"] for film in films], dtype=np.float32)),
         }
 
 
@@ -147,16 +147,44 @@ class EarlyStopping(EarlyStoppingCallback):
             super().on_evaluate(args, state, control, metrics, **kwargs)
 
 
+class Hint(TrainerCallback):
+    """A second aim early in training: a linear map of a text's vector meets an encoder's (FitNets, Romero et al. 2015).
+
+    It counts in full for a third of the steps, and fades in the next: then the genres alone matter. The map is a part
+    of the network only while that is trained.
+    """
+
+    def __init__(self, model: MovieGenreModel, width: int, weight: float) -> None:
+        self.map = model.hint = torch.nn.Linear(model.config.hidden_size, width)
+        self.weight = self.weight_now = weight
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Set the weight of this step."""
+        self.weight_now = self.weight * min(1.0, max(0.0, 2 - 3 * state.global_step / state.max_steps))
+
+    def __call__(self, pooled: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
+        """Each film's loss (batch,): one less the cosine of its mapped vector and the encoder's `view` of it."""
+        return self.weight_now * (1 - F.cosine_similarity(self.map(pooled.float()).float(), view, dim=-1))
+
+
 @dataclass
 class Loss:
-    """Mean loss over films and genres: binary cross-entropy, or focal loss (Lin et al. 2017, equation 4)."""
+    """Mean loss over films and genres, binary cross-entropy or focal (Lin et al. 2017, equation 4); and of a hint."""
 
     kind: str
     gamma: float
+    hint: Hint | None = None
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Scalar loss of `outputs.logits` (batch, genres) against `labels` of 0 and 1."""
+        """Scalar loss of `outputs.logits` (batch, genres).
+
+        `labels` are of 0 and 1 (batch, genres); with a hint an encoder's view follows them (batch, genres + width).
+        """
         logits = outputs["logits"]
+        genres, columns = logits.shape[1], labels.shape[1]
+        labels, view = labels[:, :genres], labels[:, genres:]
         loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
         if self.kind == "focal":
             p = logits.sigmoid()
@@ -164,7 +192,11 @@ class Loss:
             loss = loss * (1 - right) ** self.gamma
         # The Trainer counts labels over accumulated batches and all processes, and scales up for the latter: a plain
         # mean would grow with either.
-        return loss.mean() if num_items_in_batch is None else loss.sum() / num_items_in_batch
+        films = len(labels) if num_items_in_batch is None else num_items_in_batch / columns
+        total = loss.sum() / (films * genres)
+        if self.hint is not None and columns > genres:  # films that are scored have genres alone
+            total = total + self.hint(outputs["pooled_output"], view).sum() / films
+        return total
 
 
 class Measure:
@@ -408,6 +440,8 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         for checkpoint in outdated:
             shutil.rmtree(checkpoint)
     trainer.train(resume_from_checkpoint=resume)
+    if arguments.hint_weight:
+        del model.hint
 
     # The Trainer sorts what it predicts by length: truth is what comes back with the predictions, row by row.
     scored = {part: trainer.predict(rows) for part, rows in _encode_all(films, tokenizer, model).items()}  # type: ignore[arg-type]
@@ -448,6 +482,7 @@ def build_trainer(
 ) -> Trainer:
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     descriptions, labels = list(films.parts["train"]["description"]), films.truth("train")
+    hint = None
     if arguments.teacher != "none":
         teachers, cache = arguments.teacher.split(","), Path(arguments.teacher_cache)
         with arguments.main_process_first(desc="soft labels"):  # the others take them from the cache
@@ -455,6 +490,9 @@ def build_trainer(
             told = transfer_labels(teachers, descriptions, labels, films.transfer, cache=cache)
         labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
         descriptions, labels = [*descriptions, *films.transfer], np.concatenate([labels, told])
+        if arguments.hint_weight and arguments.encoder_teacher:
+            views = embed(arguments.encoder_teacher, descriptions, cache)
+            labels, hint = np.hstack([labels, views]), Hint(model, views.shape[1], arguments.hint_weight)
     elif films.transfer:
         logger.warning("without a teacher, no genres are learned from texts that have none")
     max_length = model.config.max_position_embeddings
@@ -462,7 +500,7 @@ def build_trainer(
     scored = _encode_all(films, tokenizer, model)
     measured = min(CURVE_ROWS, len(scored["train"]), len(scored.get("validation", scored["train"])))
     scored["train"] = scored["train"].shuffle(seed=0).select(range(measured))
-    callbacks: list[TrainerCallback] = []
+    callbacks: list[TrainerCallback] = [] if hint is None else [hint]
     if "validation" not in scored:
         arguments.load_best_model_at_end, arguments.metric_for_best_model = False, None
     elif arguments.early_stopping_patience and arguments.eval_strategy != "no":
@@ -474,7 +512,7 @@ def build_trainer(
         eval_dataset=scored,  # type: ignore[arg-type]
         data_collator=Collator(tokenizer.pad_token_id),
         processing_class=tokenizer,
-        compute_loss_func=Loss(arguments.loss, arguments.focal_gamma),
+        compute_loss_func=Loss(arguments.loss, arguments.focal_gamma, hint),
         compute_metrics=Measure(model.config.min_genres),
         callbacks=callbacks,
     )

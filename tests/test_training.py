@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from transformers import BertConfig, BertModel, set_seed
+from transformers import BertConfig, BertModel, TrainerState, set_seed
 
 from modeling import MovieGenreModel, hub
 from modeling.arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments, parse_arguments
@@ -20,6 +20,7 @@ from modeling.data import DataError
 from modeling.tokenization import load_tokenizer
 from modeling.training import (
     Collator,
+    Hint,
     Loss,
     Readings,
     _command,
@@ -235,6 +236,7 @@ def test_a_run_starts_from_a_pretrained_encoder_that_also_teaches(tmp_path, some
         "label_graph": "gcn",
         "teacher": f"linear,{encoder}",
         "teacher_cache": tmp_path / "teachers",
+        "hint_weight": 1,
         "num_train_epochs": 1,
         "train_file": some_films,
         "output_dir": tmp_path / "out",
@@ -247,6 +249,7 @@ def test_a_run_starts_from_a_pretrained_encoder_that_also_teaches(tmp_path, some
     assert config.base_model == str(encoder)
     assert not torch.equal(model.classifier.output.adjacency, torch.eye(18))
     assert [path.name for path in (tmp_path / "teachers").iterdir()] == ["encoder.safetensors"]
+    assert not [name for name in load_file(tmp_path / "out" / "model.safetensors") if "hint" in name]
     assert model.predict_genres("A retired gunman rides into a border town.").genres
 
 
@@ -289,6 +292,8 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
         ({"teacher": "linear,none"}, "teacher='linear,none'"),
         ({"teacher_weight": 2.0}, "teacher_weight=2.0"),
         ({"weights_dtype": "int4"}, "weights_dtype='int4'"),
+        ({"hint_weight": -1.0, "teacher": "encoder"}, "hint_weight=-1.0"),
+        ({"hint_weight": 1.0, "teacher": "linear"}, "hint_weight=1.0 needs an encoder that teaches, not 'linear'"),
     ],
 )
 def test_arguments_out_of_range_are_named(tmp_path, values, message):
@@ -423,6 +428,25 @@ def test_the_losses_follow_their_formulas():
     assert torch.isclose(Loss("bce", 2.0)({"logits": logits}, labels), F.binary_cross_entropy(p, labels))
     assert torch.isclose(Loss("focal", 2.0)({"logits": logits}, labels), (-((1 - right) ** 2) * right.log()).mean())
     assert torch.isclose(Loss("focal", 0.0)({"logits": logits}, labels), F.binary_cross_entropy(p, labels))
+
+
+def test_a_hint_counts_in_full_for_a_third_of_the_steps_and_fades_in_the_next():
+    model = tiny_model()
+    hint = Hint(model, 3, 2.0)
+    assert hint.map.weight in set(model.parameters())  # trained with the network
+    weights = []
+    for step in (0, 20, 30, 40, 60):
+        hint.on_step_begin(None, TrainerState(global_step=step, max_steps=60), None)
+        weights.append(hint.weight_now)
+    assert weights == pytest.approx([2, 2, 1, 0, 0])
+
+    hint.weight_now = 0.5
+    logits, labels, pooled = torch.zeros(2, 2), torch.eye(2), torch.randn(2, model.config.hidden_size)
+    view = hint.map(pooled).detach() * torch.tensor([[3.0], [-1.0]])  # seen alike, and the other way round
+    outputs = {"logits": logits, "pooled_output": pooled}
+    both = Loss("bce", 2.0, hint)(outputs, torch.hstack([labels, view]))
+    assert both.item() == pytest.approx(np.log(2) + 0.5 * (0 + 2) / 2)
+    assert Loss("bce", 2.0, hint)(outputs, labels).item() == pytest.approx(np.log(2))  # films that are scored
 
 
 @pytest.mark.parametrize("loss", ["bce", "focal"])
