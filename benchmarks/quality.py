@@ -71,7 +71,10 @@ LABELS = {
     "distilled": "ours, warm start and distilled",
     "best": "ours, warm start, distilled, with label graph",
 }
-WITHOUT_WEIGHT = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cpu_threads", "bf16", "use_cpu"}
+WITHOUT_WEIGHT = {
+    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cpu_threads", "bf16", "use_cpu"),
+    "ddp_find_unused_parameters",
+}
 SEEDS = (0, 1, 2)
 SEEDED = (*NETWORKS, "minilm")  # the others have no seed, or are run once
 OURS = "best"
@@ -435,11 +438,17 @@ def main() -> None:
         before = known["systems"].get(system)
         if sum(kept(f"quality/{system}-{seed}") is not None for seed in SEEDS) >= (before["seeds"] if before else 1):
             systems[system], arrays[system] = summarise(system, films)
-        elif before:  # of more runs than there are now: what they answered is gone, their figures stay
-            systems[system] = before
+        elif before:  # of more runs than are kept: their figures stay until as many are there again
+            systems[system] = before | {"earlier": True}
     truth = films.truth["test"]
     rare = np.flatnonzero(truth.mean(axis=0) < RARE)
-    less = known["ours_less"]
+    less = {}
+    if OURS not in arrays:  # what was found of the earlier runs holds for those that have not changed since
+        less = {
+            name: found
+            for name, found in known["ours_less"].items()
+            if name not in arrays or systems[name] == known["systems"][name]
+        }
     for name in arrays if OURS in arrays else ():
         if name != OURS:
             among_rare = ([array[:, rare] for array in arrays[one]] for one in (OURS, name))

@@ -51,6 +51,11 @@ def difference(less: dict[str, Any], score: str) -> str:
     return f"{less['difference'][score]:+.3f} ({lower:+.3f} to {upper:+.3f})"
 
 
+def named(system: dict[str, Any]) -> str:
+    """A system's name, marked where its figures are of earlier runs than those that are kept."""
+    return system["name"] + " †" * ("earlier" in system)
+
+
 def quality(results: dict[str, Any]) -> str:
     """The comparison on the TMDB list."""
     films, systems = results["data"]["films"], results["systems"]
@@ -59,8 +64,9 @@ def quality(results: dict[str, Any]) -> str:
         f"{films['test']:,} to score on, by which no setting was chosen. Means over the runs in",
         "brackets, each of another seed; thresholds tuned for micro-F1, 95 % bootstrap intervals over films.",
         "",
-        table([row(f"{system['name']} ({system['seeds']})", system) for system in systems.values()]),
+        table([row(f"{named(system)} ({system['seeds']})", system) for system in systems.values()]),
         "",
+        *(["† Of earlier runs and recipes.", ""] if any("earlier" in system for system in systems.values()) else []),
         "What that takes, and the expected calibration error (mean over genres):",
         "",
         "| | parameters, millions | operations a token, millions | training, minutes a run | calibration error |",

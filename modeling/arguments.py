@@ -238,6 +238,8 @@ class MovieGenreTrainingArguments(TrainingArguments):
             raise ValueError(f"weights_dtype={self.weights_dtype!r} is not known; choose float32 or float16")
         if self.bf16 and not torch.accelerator.is_available():  # Hugging Face takes it for a GPU's, unless told
             self.use_cpu = True
+        if self.ddp_find_unused_parameters is None:  # each step uses all, a hint's beyond what forward() shows
+            self.ddp_find_unused_parameters = False
         super().__post_init__()
         if self.metric_for_best_model and not self.metric_for_best_model.startswith("eval_"):
             self.metric_for_best_model = f"eval_{self.metric_for_best_model}"  # as the Trainer itself reads it
