@@ -119,7 +119,7 @@ def recipes(results: dict[str, Any]) -> str:
         rows.append(f"| {idea['name']} | {' | '.join(cells)} |")
     data = results["data"]
     lines = [
-        "**What was tried**: each idea alone beside the shipped recipe without its label graph,",
+        "**What was tried**: each idea alone beside the best recipe without hint, stories and label graph,",
         f"{data['films']:,} training films and {data['epochs']:g} epochs, one seed, on the validation films;",
         "differences with 95 % intervals.",
         "",
