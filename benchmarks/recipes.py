@@ -173,7 +173,7 @@ IDEAS = {
     "encoder_teacher": Idea("the encoder as a teacher alone", ("--teacher", ENCODER)),
     "hint": Idea("a hint of the encoder's view", ("--hint_weight", "1")),
     "stories": Idea(
-        "stories without genres, which make the run six times as long",
+        "stories without genres, a run six times as long",
         ("--transfer_file", str(ROOT / "data" / "stories.csv")),
     ),
     "focal": Idea("focal loss, gamma 2", ("--loss", "focal")),
