@@ -36,8 +36,9 @@ class DataArguments:
     transfer_file: str | None = field(
         default=None,
         metadata={
-            "help": "texts without genres, to learn what the teachers say of them: a .csv, .parquet or .jsonl file, or "
-            "the id of a data set on the Hub, with a column of descriptions"
+            "help": "texts that are no films, to learn what the teachers say of them: a .csv, .parquet or .jsonl file, "
+            "or the id of a data set on the Hub, with a column of descriptions; in columns p_<Genre>, as `movie-genre "
+            "predict` writes them, another model may say their genres, to be learned from too"
         },
     )
     fit_all: bool = field(

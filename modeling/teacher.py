@@ -2,8 +2,9 @@
 
 Trained on their soft labels beside the true ones (Hinton et al. 2015), the network starts from that knowledge. Every
 film's soft labels come from a teacher that has not seen it (out of fold): what a teacher has learned by heart is no
-knowledge. Teachers that have seen all films label further texts, whose genres nobody knows: there the network learns
-what no training film tells (a transfer set). Two kinds:
+knowledge. Teachers label further texts too, whose true genres nobody knows: there the network learns what no training
+film tells (a transfer set). Where another reader's genres of these texts are at hand, a large language model's say,
+teachers and network learn from that reader as well. Two kinds:
 
 - `linear`: TF-IDF of words and word pairs, and a logistic regression a genre. Knows which words speak for a genre.
 - the folder or Hub repository of a pretrained encoder: the mean of its token vectors, frozen, and a logistic
@@ -22,9 +23,10 @@ import torch
 from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from scipy.special import logit
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
@@ -37,19 +39,21 @@ logger = logging.getLogger(__name__)
 
 FOLDS = 5
 LONGEST = 256  # tokens of a description that an encoder reads
+READING_WEIGHT = 0.3  # of a text whose genres another reader says, to a teacher that learns from it; a film has 1
+CERTAIN = 1e-4  # teachers are not believed to be surer than this
 
 
 def linear_model() -> Pipeline:
     """The untrained linear teacher; also the baseline that the network is measured against."""
     return make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode"),
-        OneVsRestClassifier(LogisticRegression(C=8.0, solver="liblinear")),
+        MultiOutputClassifier(LogisticRegression(C=8.0, solver="liblinear")),
     )
 
 
 def probe_model() -> Pipeline:
     """A logistic regression a genre on an encoder's frozen vectors, untrained; a baseline too."""
-    return make_pipeline(OneVsRestClassifier(LogisticRegression(C=2.0, max_iter=1000)))
+    return make_pipeline(MultiOutputClassifier(LogisticRegression(C=2.0, max_iter=1000)))
 
 
 def embed(name: str, descriptions: Sequence[str], cache: Path | None = None) -> np.ndarray:
@@ -103,96 +107,82 @@ def _read(name: str, texts: list[str]) -> np.ndarray:
 
 
 def soft_labels(
-    teachers: Sequence[str], descriptions: Sequence[str], truth: np.ndarray, *, seed: int = 0, cache: Path | None = None
+    teachers: Sequence[str],
+    descriptions: Sequence[str],
+    truth: np.ndarray,
+    texts: Sequence[str] = (),
+    reading: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+    cache: Path | None = None,
 ) -> np.ndarray:
-    """Mean of several teachers' out-of-fold probabilities.
+    """What several teachers, none of which was trained on the text, say together of films and of further texts.
+
+    How much each counts is learned from the films: a logistic regression of their genres on the teachers'
+    out-of-fold log-odds (stacking, Wolpert 1992).
 
     Args:
         teachers: "linear", or the folders or Hub repositories of encoders.
         descriptions: of the training films.
         truth: (films, genres) of 0 and 1.
+        texts: that are no films' descriptions.
+        reading: (texts, genres), the probabilities that another reader gives. Teachers learn from it, and of each
+            text it counts as much as what they say together.
         seed: of the folds.
         cache: folder for the encoders' vectors, which are slow to compute.
 
     Returns:
-        (films, genres) probabilities.
+        (films + texts, genres) probabilities.
 
     Raises:
         ValueError: if there are fewer different descriptions than folds.
     """
-    groups = [row_hash(text) for text in descriptions]
-    total = np.zeros(truth.shape)
+    rows, films = [*descriptions, *texts], len(descriptions)
+    labels = truth if reading is None else np.vstack([truth, reading >= 0.5])
+    weights = np.where(np.arange(len(labels)) < films, 1.0, READING_WEIGHT)
+    groups = [row_hash(text) for text in rows[: len(labels)]]
+    said = []
     for name in teachers:
-        logger.info("the teacher %s reads the training films", name)
-        total += out_of_fold(_model(name), _features(name, descriptions, cache), truth, groups, seed=seed)
-    return total / len(teachers)
+        logger.info("the teacher %s reads %s descriptions", name, f"{len(rows):,}")
+        model = linear_model() if name == "linear" else probe_model()
+        features = np.array(rows, dtype=object) if name == "linear" else embed(name, rows, cache)
+        said.append(out_of_fold(model, features, labels, groups, weights=weights, seed=seed))
+    odds = logit(np.stack(said, axis=-1).clip(CERTAIN, 1 - CERTAIN)).reshape(-1, len(teachers))
+    judge = LogisticRegression().fit(odds[: truth.size], truth.ravel())
+    soft: np.ndarray = judge.predict_proba(odds)[:, 1].reshape(len(rows), -1)
+    if reading is not None:
+        soft[films:] = (soft[films:] + reading) / 2
+    return soft
 
 
-def transfer_labels(
-    teachers: Sequence[str],
-    descriptions: Sequence[str],
-    truth: np.ndarray,
-    texts: Sequence[str],
-    *,
-    cache: Path | None = None,
-) -> np.ndarray:
-    """What several teachers, trained on all films, say of other texts: the mean of their probabilities.
-
-    Args:
-        teachers: as in `soft_labels`.
-        descriptions: of the training films.
-        truth: (films, genres) of 0 and 1.
-        texts: without genres; none of them a training film's description, which its teacher would know by heart.
-        cache: as in `soft_labels`.
-
-    Returns:
-        (texts, genres) probabilities.
-    """
-    total = np.zeros((len(texts), truth.shape[1]))
-    for name in teachers if len(texts) else ():
-        logger.info("the teacher %s reads %s texts without genres", name, f"{len(texts):,}")
-        known, new = (_features(name, part, cache) for part in (descriptions, texts))
-        total += _fit_predict(_model(name), known, truth, new)
-    return total / len(teachers)
-
-
-def _model(name: str) -> Pipeline:
-    return linear_model() if name == "linear" else probe_model()
-
-
-def _features(name: str, descriptions: Sequence[str], cache: Path | None) -> np.ndarray:
-    """What a teacher's model reads of each description."""
-    return np.array(descriptions, dtype=object) if name == "linear" else embed(name, descriptions, cache)
-
-
-def _fit_predict(model: Pipeline, features: np.ndarray, truth: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Probabilities (others, genres).
-
-    A genre that the films do not know, or that all of them have, is beyond a regression: its frequency stands in.
-    """
-    probabilities = np.tile(truth.mean(axis=0), (len(others), 1))
-    known = (truth.min(axis=0) == 0) & (truth.max(axis=0) == 1)
-    if known.any():
-        model.fit(features, truth[:, known])
-        # For a single genre scikit-learn gives the complement's column too, and first.
-        probabilities[:, known] = model.predict_proba(others)[:, -known.sum() :]
-    return probabilities
+def predicted(model: Pipeline, features: np.ndarray) -> np.ndarray:
+    """Probabilities (films, genres) of a fitted model."""
+    return np.column_stack([both[:, 1] for both in model.predict_proba(features)])
 
 
 def out_of_fold(
-    model: Pipeline, features: np.ndarray, truth: np.ndarray, groups: Sequence[str], *, seed: int = 0
+    model: Pipeline,
+    features: np.ndarray,
+    truth: np.ndarray,
+    groups: Sequence[str],
+    *,
+    weights: np.ndarray | None = None,
+    seed: int = 0,
 ) -> np.ndarray:
-    """Probabilities of each film by a model that was not trained on it.
+    """Probabilities of each row by a model that was not trained on it.
+
+    A genre that a fold's rows do not know, or that all of them have, is beyond a regression: its frequency stands in.
 
     Args:
         model: multi-label, untrained; fitted anew for each of five folds.
-        features: (films, ...), what the model reads.
-        truth: (films, genres) of 0 and 1.
-        groups: one a film; films of the same group share a fold.
+        features: (rows, ...), what the model reads.
+        truth: (labelled, genres) of 0 and 1, of the first rows; the others get the mean of all folds' models.
+        groups: one a labelled row; rows of the same group share a fold.
+        weights: one a labelled row, of its part in the fit.
         seed: of the folds.
 
     Returns:
-        (films, genres) probabilities.
+        (rows, genres) probabilities.
 
     Raises:
         ValueError: if there are fewer groups than folds.
@@ -201,8 +191,18 @@ def out_of_fold(
     if len(names) < FOLDS:
         raise ValueError(f"{len(names)} different descriptions are too few for a teacher: at least {FOLDS} are needed")
     folds = (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[number]
-    probabilities = np.zeros(truth.shape)
+    labelled = len(truth)
+    weights = np.ones(labelled) if weights is None else weights
+    probabilities = np.zeros((len(features), truth.shape[1]))
     for fold in range(FOLDS):
-        fit, held = folds != fold, folds == fold
-        probabilities[held] = _fit_predict(model, features[fit], truth[fit], features[held])
+        fit = np.flatnonzero(folds != fold)
+        held = np.concatenate([np.flatnonzero(folds == fold), np.arange(labelled, len(features))])
+        seen, weight = truth[fit], weights[fit]
+        found = np.tile(np.average(seen, axis=0, weights=weight), (len(held), 1))
+        known = (seen.min(axis=0) == 0) & (seen.max(axis=0) == 1)
+        if known.any():
+            model.fit(features[fit], seen[:, known], multioutputclassifier__sample_weight=weight)
+            found[:, known] = predicted(model, features[held])
+        probabilities[held] += found
+    probabilities[labelled:] /= FOLDS
     return probabilities

@@ -65,7 +65,7 @@ from .metrics import cooccurrence, scores
 from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
 from .prediction_movie_genre import choose, resolve_thresholds
-from .teacher import embed, soft_labels, transfer_labels
+from .teacher import embed, soft_labels
 from .tokenization import load_tokenizer, local_source, source_tokenizer, train_tokenizer
 from .warm_start import warm_start
 
@@ -285,13 +285,15 @@ class Films:
         parts: rows to "train" and to "validation"; the latter are none with `fit_all`.
         genres: names, in the order of the labels.
         split: row hashes of the validation and test films.
-        transfer: texts without genres, for the teachers to label.
+        transfer: texts of no film, for the teachers to label.
+        reading: (texts, genres), what another reader says of them; none where nobody does.
     """
 
     parts: dict[str, Dataset]
     genres: list[str]
     split: dict[str, list[str]]
     transfer: list[str] = field(default_factory=list)
+    reading: np.ndarray | None = None
 
     def truth(self, part: str) -> np.ndarray:
         """(films, genres) of 0 and 1."""
@@ -323,18 +325,40 @@ def load_films(data: DataArguments) -> Films:
             f"thresholds by: at least {FOLDS} are needed"
         )
     parts = {name: films.select(indices) for name, indices in rows.items() if indices}
-    transfer = _read_transfer(data.transfer_file, films) if data.transfer_file else []
-    return Films(parts, genre_vocabulary(films), split_hashes(films), transfer)
+    genres = genre_vocabulary(films)
+    transfer = _read_transfer(data.transfer_file, films, genres) if data.transfer_file else ([], None)
+    return Films(parts, genres, split_hashes(films), *transfer)
 
 
-def _read_transfer(source: str, films: Dataset) -> list[str]:
-    """Texts without genres, each once, none of them a film's: of those a teacher knows more than it should, or less."""
-    problems = Problems(source)
-    texts = {row_hash(text): text for _, text in stream_rows(source, problems)}
+def _read_transfer(source: str, films: Dataset, genres: Sequence[str]) -> tuple[list[str], np.ndarray | None]:
+    """Texts, each once, none of them a film's, of which a teacher knows more than it should, or less; and their genres.
+
+    The latter are the probabilities of the columns `p_<Genre>`, as `movie-genre predict` writes them.
+    """
+    problems, columns = Problems(source), [f"p_{genre}" for genre in genres]
+    texts: dict[str, tuple[str, list[Any]]] = {}
+    for values, text in stream_rows(source, problems):
+        texts[row_hash(text)] = (text, [values.get(column) for column in columns])
     if problems.found:
         logger.warning("%s: %d bad rows left out, the first: %s", source, len(problems.found), problems.found[0])
     known = {row_hash(text) for text in films["description"]}
-    return [text for row, text in texts.items() if row not in known]
+    stay = [pair for row, pair in texts.items() if row not in known]
+    missing = [column for k, column in enumerate(columns) if all(said[k] is None for _, said in stay)]
+    if missing:
+        if len(missing) < len(columns):
+            logger.warning("%s: without the columns %s its genres are not used", source, ", ".join(missing))
+        return [text for text, _ in stay], None
+    for text, said in stay:
+        if not all(_is_probability(value) for value in said):
+            raise DataError(f"{source}: {said} of {text[:40]!r} are not probabilities from 0 to 1 ({columns[0]}, ...)")
+    return [text for text, _ in stay], np.array([said for _, said in stay], dtype=float)
+
+
+def _is_probability(value: Any) -> bool:
+    try:
+        return 0 <= float(value) <= 1
+    except (TypeError, ValueError):
+        return False
 
 
 def load_network(
@@ -487,19 +511,20 @@ def build_trainer(
 ) -> Trainer:
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     descriptions, labels = list(films.parts["train"]["description"]), films.truth("train")
-    hint = None
+    texts, told, hint = films.transfer, films.reading, None
     if arguments.teacher != "none":
         teachers, cache = arguments.teacher.split(","), Path(arguments.teacher_cache)
         with arguments.main_process_first(desc="soft labels"):  # the others take them from the cache
-            soft = soft_labels(teachers, descriptions, labels, seed=arguments.seed, cache=cache)
-            told = transfer_labels(teachers, descriptions, labels, films.transfer, cache=cache)
+            soft = soft_labels(teachers, descriptions, labels, texts, told, seed=arguments.seed, cache=cache)
+        soft, told = np.split(soft, [len(labels)])
         labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
-        descriptions, labels = [*descriptions, *films.transfer], np.concatenate([labels, told])
-        if arguments.hint_weight and arguments.encoder_teacher:
-            views = embed(arguments.encoder_teacher, descriptions, cache)
-            labels, hint = np.hstack([labels, views]), Hint(model, views.shape[1], arguments.hint_weight)
-    elif films.transfer:
+    if told is not None:
+        descriptions, labels = [*descriptions, *texts], np.vstack([labels, told])
+    elif texts:
         logger.warning("without a teacher, no genres are learned from texts that have none")
+    if arguments.hint_weight and arguments.encoder_teacher:
+        views = embed(arguments.encoder_teacher, descriptions, Path(arguments.teacher_cache))
+        labels, hint = np.hstack([labels, views]), Hint(model, views.shape[1], arguments.hint_weight)
     max_length = model.config.max_position_embeddings
     rows = Readings(descriptions, labels, tokenizer, max_length, arguments)
     scored = _encode_all(films, tokenizer, model)

@@ -420,6 +420,36 @@ def test_texts_without_genres_are_learned_from_as_the_teacher_labels_them(some_f
     assert "without a teacher" in caplog.text
 
 
+def test_what_another_reader_says_of_a_text_is_learned(some_films, tmp_path, caplog):
+    genres = load_films(DataArguments(train_file=str(some_films))).genres
+    path = tmp_path / "read.csv"
+
+    def load(columns, chance=0.25):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerow(["description", *columns])
+            csv.writer(file).writerow(["A ghost haunts a lighthouse.", *[chance] * len(columns)])
+        return load_films(DataArguments(train_file=str(some_films), transfer_file=str(path)))
+
+    columns = [f"p_{genre}" for genre in genres]
+    films = load([*columns, "p_Noir"])
+    assert films.reading.tolist() == [[0.25] * len(genres)]
+    model = tiny_model()
+    tokenizer = load_tokenizer(None, model.config.max_position_embeddings)
+    last = {}
+    for teacher in ("none", "linear"):
+        arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), use_cpu=True, teacher=teacher)
+        last[teacher] = build_trainer(model, tokenizer, films, arguments).train_dataset.labels[-1]
+    assert last["none"] == pytest.approx([0.25] * len(genres))
+    assert (last["linear"] > 0.125).all()  # half of it is the reader's
+    assert last["linear"] != pytest.approx(last["none"])
+
+    assert load(columns[1:]).reading is None  # a list with genres that the reader does not know
+    assert f"without the columns {columns[0]}" in caplog.text
+    for wrong in ("much", "", 1.5, "nan"):
+        with pytest.raises(DataError, match=r"'A ghost haunts a lighthouse\.' are not probabilities"):
+            load(columns, wrong)
+
+
 def test_the_losses_follow_their_formulas():
     logits = torch.tensor([[2.0, -1.0], [0.5, 0.0]])
     labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
