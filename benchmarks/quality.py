@@ -44,7 +44,7 @@ from modeling.data import assign_splits, file_hash, genre_matrix, genre_vocabula
 from modeling.decision import OBJECTIVES, tune_profiles  # noqa: E402
 from modeling.metrics import SCORES, average_precision, bootstrap, calibration_errors, per_genre, scores  # noqa: E402
 from modeling.prediction_movie_genre import choose, length_batches  # noqa: E402
-from modeling.teacher import LONGEST, embed, linear_model, probe_model  # noqa: E402
+from modeling.teacher import LONGEST, embed, linear_model, predicted, probe_model  # noqa: E402
 from modeling.tokenization import MINILM, local_source, source_tokenizer  # noqa: E402
 from modeling.training import given, versions  # noqa: E402
 
@@ -55,7 +55,10 @@ OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
 NETWORKS = {
     "seed": ["configs/seed.yaml"],
     "scratch": ["configs/scratch.yaml"],
-    "warm": ["configs/best.yaml", "--label_graph", "none", "--teacher", "none", "--hint_weight", "0"],
+    "warm": [
+        *("configs/best.yaml", "--label_graph", "none", "--teacher", "none", "--hint_weight", "0"),
+        *("--transfer_file", ""),
+    ],
     "distilled": ["configs/best.yaml", "--label_graph", "none"],
     "best": ["configs/best.yaml"],
 }
@@ -135,7 +138,7 @@ def fit_probe(films: Films, folder: Path, seed: int) -> dict[str, Any]:
 def _fit_linear(model: Any, features: dict[str, np.ndarray], films: Films, folder: Path) -> dict[str, Any]:
     model.fit(features["train"], films.truth["train"])
     for name in SCORED:
-        np.save(folder / f"{name}.npy", model.predict_proba(features[name]))
+        np.save(folder / f"{name}.npy", predicted(model, features[name]))
     return {"parameters": int(sum(head.coef_.size + 1 for head in model[-1].estimators_))}
 
 
