@@ -83,10 +83,13 @@ def quality(results: dict[str, Any]) -> str:
         ]
         scores = ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision")
         rare = next(iter(results["ours_less"].values()))["rare_genres"]["genres"]
+        unlike = all("unlike_stories" in less for less in results["ours_less"].values())
         names = [*(score.replace("_", " ") for score in scores), f"macro f1 of {', '.join(rare)}"]
+        names += ["micro f1 of the half least like a story"] if unlike else []
         lines += [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
         for name, less in results["ours_less"].items():
             cells = [difference(less, score) for score in scores] + [difference(less["rare_genres"], "macro_f1")]
+            cells += [difference(less["unlike_stories"], "micro_f1")] if unlike else []
             lines.append(f"| {systems[name]['name']} | {' | '.join(cells)} |")
         lines.append("")
     lines.append("![Quality of the systems](benchmarks/results/quality.png)")
