@@ -203,6 +203,13 @@ def test_teachers_from_outside_are_named(folder):
     card = render_card(folder, "you/movies")
     assert "no outside weights" not in card
     assert "teachers: linear,someone/encoder" in card
+    assert "texts that are no films" not in card
+    told = record(arguments={"transfer_file": "stories.csv"})
+    told["data"]["transfer"] = 2345
+    (folder / "training.json").write_text(json.dumps(told))
+    assert "It also learned from 2,345 texts that are no films of that list (`stories.csv`)" in render_card(
+        folder, "me/it"
+    )
 
 
 def test_calibrated_weights_are_called_so(folder, tokenizer):
