@@ -147,6 +147,8 @@ def soft_labels(
         model = linear_model() if name == "linear" else probe_model()
         features = np.array(rows, dtype=object) if name == "linear" else embed(name, rows, cache)
         said.append(out_of_fold(model, features, labels, groups, weights=weights, seed=seed))
+    if truth.min() == truth.max():  # every film has every genre, or none any: there is nothing to weigh teachers by
+        return np.mean(said, axis=0)
     odds = logit(np.stack(said, axis=-1).clip(CERTAIN, 1 - CERTAIN)).reshape(-1, len(teachers))
     judge = LogisticRegression().fit(odds[: truth.size], truth.ravel())
     soft: np.ndarray = judge.predict_proba(odds)[:, 1].reshape(len(rows), -1)

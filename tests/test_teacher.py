@@ -84,6 +84,10 @@ def test_a_genre_that_a_fold_does_not_know_gets_its_frequency():
     assert soft[0, 2] < 0.01
 
 
+def test_a_genre_that_all_films_have_is_certain():
+    assert (soft_labels(["linear"], corpus(20)[0], np.ones((20, 1)), ["Another text."]) == 1).all()
+
+
 def test_too_few_films_for_a_teacher_are_named():
     with pytest.raises(ValueError, match="2 different descriptions are too few"):
         soft_labels(["linear"], ["One.", "Two.", "one"], np.eye(3))
