@@ -45,14 +45,16 @@ STORIES = ROOT / "data" / "stories.csv"
     [
         (lambda rows: None, "960"),
         (lambda rows: rows[5].update(kind="tale"), "kind 'tale' is none of"),
+        (lambda rows: rows[5].update(p_Drama="1.5"), "chances ['1.5'] are no numbers from 0 to 1"),
+        (lambda rows: rows[5].update({name: "0" for name in rows[5] if name[:2] == "p_"}), "no genre has a chance"),
         (lambda rows: rows[5].update(description="Too short to say."), "description has 4 words"),
         (lambda rows: rows[5].update(description="Ein Mann ging nach Hause. " * 8), "stray white space"),
         (lambda rows: rows[5].update(description=rows[6]["description"]), "nearly the same text as"),
         (
             lambda rows: [
-                row.update(description=row["description"] + " They never saw it coming.") for row in rows[:21]
+                row.update(description=row["description"] + " They never saw it coming.") for row in rows[:31]
             ],
-            "'they never saw it coming' stands in 21 rows",
+            "'they never saw it coming' stands in 31 rows",
         ),
     ],
 )
