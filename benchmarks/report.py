@@ -122,8 +122,8 @@ def recipes(results: dict[str, Any]) -> str:
         rows.append(f"| {idea['name']} | {' | '.join(cells)} |")
     data = results["data"]
     lines = [
-        "**What was tried**: each idea alone beside the best recipe without hint, stories and label graph, when teachers were",
-        "averaged and stories had no reader;",
+        "**What was tried**: each idea alone beside the best recipe without hint, stories and label graph, when",
+        "teachers were averaged and stories had no reader;",
         f"{data['films']:,} training films and {data['epochs']:g} epochs, one seed, on the validation films;",
         "differences with 95 % intervals.",
         "",
