@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CHECKPOINT = ROOT / "checkpoint"
 MOVIES = ROOT / "data" / "movies.csv"
+STORIES = ROOT / "data" / "stories.csv"
 # What finished runs answered: hours of training are not to be repeated because a folder of weights was deleted.
 PREDICTIONS = RESULTS / "predictions"
 

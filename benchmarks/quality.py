@@ -37,7 +37,7 @@ from transformers import (
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import RESULTS, flops, keep, kept  # noqa: E402
+from benchmarks.common import RESULTS, STORIES, flops, keep, kept  # noqa: E402
 from modeling import MovieGenreConfig  # noqa: E402
 from modeling.arguments import parse_arguments  # noqa: E402
 from modeling.data import (  # noqa: E402
@@ -60,7 +60,6 @@ from modeling.training import given, versions  # noqa: E402
 DATA = ROOT.parent / "shared" / "data" / "top_movies.csv"
 SPLIT = ROOT / "benchmarks" / "split.json"
 OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
-STORIES = ROOT / "data" / "stories.csv"
 # What train.py is told, a system of ours.
 NETWORKS = {
     "seed": ["configs/seed.yaml"],

@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import quality  # noqa: E402
 from quality import DATA, SPLIT, paired  # noqa: E402
 
-from benchmarks.common import RESULTS, keep, kept  # noqa: E402
+from benchmarks.common import RESULTS, STORIES, keep, kept  # noqa: E402
 from modeling.arguments import parse_arguments  # noqa: E402
 from modeling.data import file_hash  # noqa: E402
 from modeling.decision import tune_profiles  # noqa: E402
@@ -45,7 +45,6 @@ from modeling.training import (  # noqa: E402
 )
 
 RUNS = ROOT / "runs"
-STORIES = ROOT / "data" / "stories.csv"
 BASE = "base"
 ENCODER = "sentence-transformers/all-mpnet-base-v2"  # of the teachers in configs/best.yaml
 
@@ -173,7 +172,7 @@ IDEAS = {
     "hint": Idea("a hint of the encoder's view", ("--hint_weight", "1")),
     "stories": Idea(
         "stories with a reader's genres, a run nine times as long",
-        ("--transfer_file", str(ROOT / "data" / "stories.csv")),
+        ("--transfer_file", str(STORIES)),
     ),
     "focal": Idea("focal loss, gamma 2", ("--loss", "focal")),
     "asymmetric": Idea("no teacher, asymmetric loss", ("--teacher", "none"), with_loss(lambda labels: asymmetric)),

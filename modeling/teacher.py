@@ -146,7 +146,7 @@ def soft_labels(
         logger.info("the teacher %s reads %s descriptions", name, f"{len(rows):,}")
         model = linear_model() if name == "linear" else probe_model()
         features = np.array(rows, dtype=object) if name == "linear" else embed(name, rows, cache)
-        said.append(out_of_fold(model, features, labels, groups, weights=weights, seed=seed))
+        said.append(out_of_fold(model, features, labels, groups, weights, seed=seed))
     if truth.min() == truth.max():  # every film has every genre, or none any: there is nothing to weigh teachers by
         return np.mean(said, axis=0)
     odds = logit(np.stack(said, axis=-1).clip(CERTAIN, 1 - CERTAIN)).reshape(-1, len(teachers))
@@ -167,8 +167,8 @@ def out_of_fold(
     features: np.ndarray,
     truth: np.ndarray,
     groups: Sequence[str],
+    weights: np.ndarray,
     *,
-    weights: np.ndarray | None = None,
     seed: int = 0,
 ) -> np.ndarray:
     """Probabilities of each row by a model that was not trained on it.
@@ -194,7 +194,6 @@ def out_of_fold(
         raise ValueError(f"{len(names)} different descriptions are too few for a teacher: at least {FOLDS} are needed")
     folds = (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[number]
     labelled = len(truth)
-    weights = np.ones(labelled) if weights is None else weights
     probabilities = np.zeros((len(features), truth.shape[1]))
     for fold in range(FOLDS):
         fit = np.flatnonzero(folds != fold)

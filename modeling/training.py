@@ -342,16 +342,19 @@ def _read_transfer(source: str, films: Dataset, genres: Sequence[str]) -> tuple[
     if problems.found:
         logger.warning("%s: %d bad rows left out, the first: %s", source, len(problems.found), problems.found[0])
     known = {row_hash(text) for text in films["description"]}
-    stay = [pair for row, pair in texts.items() if row not in known]
-    missing = [column for k, column in enumerate(columns) if all(said[k] is None for _, said in stay)]
+    stay = [(text, chances) for row, (text, chances) in texts.items() if row not in known]
+    transfer, said = [text for text, _ in stay], [chances for _, chances in stay]
+    missing = [column for k, column in enumerate(columns) if all(chances[k] is None for chances in said)]
     if missing:
         if len(missing) < len(columns):
             logger.warning("%s: without the columns %s its genres are not used", source, ", ".join(missing))
-        return [text for text, _ in stay], None
-    for text, said in stay:
-        if not all(_is_probability(value) for value in said):
-            raise DataError(f"{source}: {said} of {text[:40]!r} are not probabilities from 0 to 1 ({columns[0]}, ...)")
-    return [text for text, _ in stay], np.array([said for _, said in stay], dtype=float)
+        return transfer, None
+    for text, chances in stay:
+        if not all(_is_probability(value) for value in chances):
+            raise DataError(
+                f"{source}: {chances} of {text[:40]!r} are not probabilities from 0 to 1 ({columns[0]}, ...)"
+            )
+    return transfer, np.array(said, dtype=float)
 
 
 def _is_probability(value: Any) -> bool:

@@ -69,10 +69,10 @@ def test_a_row_of_little_weight_teaches_little(encoder):
     wrong = np.vstack([truth, 1 - truth])
     both, groups = np.vstack([features, features]), [str(i % 100) for i in range(200)]
     found = [
-        out_of_fold(probe_model(), both, wrong, groups, weights=np.repeat([1.0, weight], 100))[:100]
-        for weight in (1e-6, 1.0)
+        out_of_fold(probe_model(), both, wrong, groups, np.repeat([1.0, weight], 100))[:100] for weight in (1e-6, 1.0)
     ]
-    assert found[0] == pytest.approx(out_of_fold(probe_model(), features, truth, groups[:100]), abs=1e-3)
+    alone = out_of_fold(probe_model(), features, truth, groups[:100], np.ones(100))
+    assert found[0] == pytest.approx(alone, abs=1e-3)
     assert found[1] == pytest.approx(0.5, abs=1e-3)  # half say yes, half say no
 
 
@@ -82,6 +82,8 @@ def test_a_genre_that_a_fold_does_not_know_gets_its_frequency():
     soft = soft_labels(["linear"], texts, truth)
     assert np.isfinite(soft).all()
     assert soft[0, 2] < 0.01
+    features = np.array(texts, dtype=object)
+    assert out_of_fold(linear_model(), features, truth, texts, np.ones(60))[0, 2] == 0
 
 
 def test_a_genre_that_all_films_have_is_certain():
