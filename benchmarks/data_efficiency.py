@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[500, 2000, 5000])
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--bf16", action="store_true", help="train ours in bfloat16, on processors that multiply in it")
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16, on processors that multiply in it")
     options = parser.parse_args()
     if not DATA.exists():
         print(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
@@ -76,8 +76,7 @@ def main() -> None:
     for size in options.sizes:
         fewer = films.with_fewer(size, RUNS / str(size))
         for system in options.systems:
-            numbers = ["--bf16", "true"] if options.bf16 else []
-            finish(f"data_efficiency/{system}-{size}", system, 0, fewer, options.threads, numbers)
+            finish(f"data_efficiency/{system}-{size}", system, 0, fewer, options.threads, options.bf16)
     results: dict[str, dict[str, Any]] = {}
     for system in SYSTEMS:
         for size in sorted(options.sizes):

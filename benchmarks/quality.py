@@ -17,7 +17,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ from modeling.metrics import SCORES, average_precision, bootstrap, calibration_e
 from modeling.prediction_movie_genre import choose, length_batches  # noqa: E402
 from modeling.teacher import LONGEST, embed, linear_model, predicted, probe_model  # noqa: E402
 from modeling.tokenization import MINILM, local_source, source_tokenizer  # noqa: E402
-from modeling.training import given, versions  # noqa: E402
+from modeling.training import attention_kernel, given, versions  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "top_movies.csv"
 SPLIT = ROOT / "benchmarks" / "split.json"
@@ -133,12 +132,12 @@ class Films:
         return fewer
 
 
-def fit_tfidf(films: Films, folder: Path, seed: int) -> dict[str, Any]:
+def fit_tfidf(films: Films, folder: Path, seed: int, bf16: bool) -> dict[str, Any]:
     """The linear baseline."""
     return _fit_linear(linear_model(), films.texts, films, folder)
 
 
-def fit_probe(films: Films, folder: Path, seed: int) -> dict[str, Any]:
+def fit_probe(films: Films, folder: Path, seed: int, bf16: bool) -> dict[str, Any]:
     """A logistic regression a genre on frozen MiniLM vectors."""
     vectors = {name: embed(MINILM, list(texts), VECTORS) for name, texts in films.texts.items()}
     return _fit_linear(probe_model(), vectors, films, folder)
@@ -151,7 +150,7 @@ def _fit_linear(model: Any, features: dict[str, np.ndarray], films: Films, folde
     return {"parameters": int(sum(head.coef_.size + 1 for head in model[-1].estimators_))}
 
 
-def fit_fasttext(films: Films, folder: Path, seed: int) -> dict[str, Any]:
+def fit_fasttext(films: Films, folder: Path, seed: int, bf16: bool) -> dict[str, Any]:
     """FastText (Joulin et al. 2017), a logistic loss a genre; epochs chosen on validation."""
     import fasttext
 
@@ -185,7 +184,7 @@ def fit_fasttext(films: Films, folder: Path, seed: int) -> dict[str, Any]:
     return {"parameters": int(parameters)}
 
 
-def fit_setfit(films: Films, folder: Path, seed: int) -> dict[str, Any]:
+def fit_setfit(films: Films, folder: Path, seed: int, bf16: bool) -> dict[str, Any]:
     """SetFit (Tunstall et al. 2022): MiniLM tuned on pairs of films, then a logistic regression a genre."""
     from setfit import SetFitModel, Trainer, TrainingArguments
 
@@ -221,8 +220,8 @@ class MeanPooled(torch.nn.Module):
         return {"loss": torch.nn.functional.binary_cross_entropy_with_logits(logits, labels), "logits": logits}
 
 
-def fit_minilm(films: Films, folder: Path, seed: int) -> dict[str, Any]:
-    """MiniLM-L6 fine-tuned whole, by Hugging Face's Trainer and linear decay."""
+def fit_minilm(films: Films, folder: Path, seed: int, bf16: bool) -> dict[str, Any]:
+    """MiniLM-L6 fine-tuned whole, by Hugging Face's Trainer and linear decay, in bfloat16 where ours is."""
     set_seed(seed)
     tokenizer = source_tokenizer(MINILM, LONGEST)
     model = MeanPooled(len(films.genres))
@@ -242,13 +241,17 @@ def fit_minilm(films: Films, folder: Path, seed: int) -> dict[str, Any]:
         train_sampling_strategy="group_by_length",
         save_strategy="no",
         seed=seed,
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
     )
-    Trainer(
+    trainer = Trainer(
         model,
         arguments,
         train_dataset=Dataset.from_dict({"input_ids": ids["train"], "labels": labels, "length": lengths}),
         data_collator=DataCollatorWithPadding(tokenizer),
-    ).train()
+    )
+    with attention_kernel(arguments):
+        trainer.train()
     model.eval()
     for name in SCORED:
         probabilities = np.zeros(films.truth[name].shape)
@@ -296,14 +299,12 @@ def check_recipe(films: Films, name: str, then: dict[str, Any], folder: Path, se
             )
 
 
-def fit_network(
-    films: Films, folder: Path, seed: int, system: str, threads: int, numbers: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Train and predict as a user would, each in its own process; `numbers` are flags of the arithmetic alone."""
+def fit_network(films: Films, folder: Path, seed: int, system: str, threads: int, bf16: bool) -> dict[str, Any]:
+    """Train and predict as a user would, each in its own process."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     log = folder.with_suffix(".log").open("w")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
-    launch += [*recipe(films, folder, seed, system), "--cpu_threads", str(threads), *numbers]
+    launch += [*recipe(films, folder, seed, system), "--cpu_threads", str(threads), "--bf16", str(bf16)]
     launch += ["--resume_from_checkpoint", "true"]  # of a run that was cut short; else it starts anew
     subprocess.run(launch, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     evaluate = [sys.executable, "-m", "modeling.cli", "evaluate", "--model", str(folder), "--data", str(DATA)]
@@ -329,7 +330,7 @@ BASELINES = {
 }
 
 
-def finish(name: str, system: str, seed: int, films: Films, threads: int, numbers: Sequence[str] = ()) -> None:
+def finish(name: str, system: str, seed: int, films: Films, threads: int, bf16: bool = False) -> None:
     """One run, in its folder of runs/, unless what it answered is kept already."""
     folder = ROOT / "runs" / name
     if done := kept(name):
@@ -340,9 +341,9 @@ def finish(name: str, system: str, seed: int, films: Films, threads: int, number
     folder.mkdir(parents=True, exist_ok=True)
     started, resumed = time.time(), any(folder.glob("checkpoint-*"))
     if system in NETWORKS:
-        run = fit_network(films, folder, seed, system, threads, numbers)
+        run = fit_network(films, folder, seed, system, threads, bf16)
     else:
-        run = BASELINES[system](films, folder, seed)
+        run = BASELINES[system](films, folder, seed, bf16)
         run["profiles"] = tune_profiles(films.truth["validation"], np.load(folder / "validation.npy"))
     seconds = round(time.time() - started, 1)
     run |= cost(system, folder, run, len(films.genres))
@@ -438,7 +439,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="+", default=list(LABELS), choices=list(LABELS))
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, sharing the cores")
-    parser.add_argument("--bf16", action="store_true", help="train ours in bfloat16, on processors that multiply in it")
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16, on processors that multiply in it")
     options = parser.parse_args()
     if not DATA.exists():
         print(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
@@ -449,8 +450,7 @@ def main() -> None:
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     torch.set_num_threads(threads)
     with ThreadPoolExecutor(options.jobs) as pool:
-        numbers = ["--bf16", "true"] if options.bf16 else []
-        list(pool.map(lambda job: finish(f"quality/{job[0]}-{job[1]}", *job, films, threads, numbers), jobs))
+        list(pool.map(lambda job: finish(f"quality/{job[0]}-{job[1]}", *job, films, threads, options.bf16), jobs))
 
     path = RESULTS / "quality.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
