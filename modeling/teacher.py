@@ -7,14 +7,14 @@ film tells (a transfer set). Where another reader's genres of these texts are at
 teachers and network learn from that reader as well. Two kinds:
 
 - `linear`: TF-IDF of words and word pairs, and a logistic regression a genre. Knows which words speak for a genre.
-- the folder or Hub repository of a pretrained encoder: the mean of its token vectors, frozen, and a logistic
-  regression a genre. Knows what other texts say about the world.
+- the folder or Hub repository of a pretrained encoder: the mean of its token vectors, frozen, and a small network on
+  top. Knows what other texts say about the world.
 """
 
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,7 +39,10 @@ logger = logging.getLogger(__name__)
 
 FOLDS = 5
 LONGEST = 256  # tokens of a description that an encoder reads
-READING_WEIGHT = 0.3  # of a text whose genres another reader says, to a teacher that learns from it; a film has 1
+READING_WEIGHT = 0.5  # of a text whose genres another reader says, to a teacher that learns from it; a film has 1
+READING_SHARE = 0.3  # of such a text's label, what the reader says; the rest is what teachers say
+# The network on an encoder's vectors; of as many networks, trained alike but for the seed, the mean counts.
+TEACHER_WIDTH, TEACHER_EPOCHS, TEACHER_MEMBERS = 1024, 10, 2
 CERTAIN = 1e-4  # teachers are not believed to be surer than this
 
 
@@ -52,7 +55,7 @@ def linear_model() -> Pipeline:
 
 
 def probe_model() -> Pipeline:
-    """A logistic regression a genre on an encoder's frozen vectors, untrained; a baseline too."""
+    """A logistic regression a genre on an encoder's frozen vectors, untrained; a baseline."""
     return make_pipeline(MultiOutputClassifier(LogisticRegression(C=2.0, max_iter=1000)))
 
 
@@ -126,8 +129,8 @@ def soft_labels(
         descriptions: of the training films.
         truth: (films, genres) of 0 and 1.
         texts: that are no films' descriptions.
-        reading: (texts, genres), the probabilities that another reader gives. Teachers learn from it, and of each
-            text it counts as much as what they say together.
+        reading: (texts, genres), the probabilities that another reader gives. Teachers learn from it, and it is a part
+            of each text's label itself.
         seed: of the folds.
         cache: folder for the encoders' vectors, which are slow to compute.
 
@@ -138,22 +141,22 @@ def soft_labels(
         ValueError: if there are fewer different descriptions than folds.
     """
     rows, films = [*descriptions, *texts], len(descriptions)
-    labels = truth if reading is None else np.vstack([truth, reading >= 0.5])
+    labels = truth if reading is None else np.vstack([truth, reading])
     weights = np.where(np.arange(len(labels)) < films, 1.0, READING_WEIGHT)
     groups = [row_hash(text) for text in rows[: len(labels)]]
     said = []
     for name in teachers:
         logger.info("the teacher %s reads %s descriptions", name, f"{len(rows):,}")
-        model = linear_model() if name == "linear" else probe_model()
+        teach = linear_teacher if name == "linear" else encoder_teacher
         features = np.array(rows, dtype=object) if name == "linear" else embed(name, rows, cache)
-        said.append(out_of_fold(model, features, labels, groups, weights, seed=seed))
+        said.append(out_of_fold(teach, features, labels, groups, weights, seed=seed))
     if truth.min() == truth.max():  # every film has every genre, or none any: there is nothing to weigh teachers by
         return np.mean(said, axis=0)
     odds = logit(np.stack(said, axis=-1).clip(CERTAIN, 1 - CERTAIN)).reshape(-1, len(teachers))
     judge = LogisticRegression().fit(odds[: truth.size], truth.ravel())
     soft: np.ndarray = judge.predict_proba(odds)[:, 1].reshape(len(rows), -1)
     if reading is not None:
-        soft[films:] = (soft[films:] + reading) / 2
+        soft[films:] = (1 - READING_SHARE) * soft[films:] + READING_SHARE * reading
     return soft
 
 
@@ -162,26 +165,86 @@ def predicted(model: Pipeline, features: np.ndarray) -> np.ndarray:
     return np.column_stack([both[:, 1] for both in model.predict_proba(features)])
 
 
+# What a teacher that has learned says of features: (rows, ...) -> probabilities (rows, genres).
+Learned = Callable[[np.ndarray], np.ndarray]
+
+
+def linear_teacher(texts: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int) -> Learned:
+    """The linear model, fitted; a genre with a chance of a half and more counts as given.
+
+    A genre that no row has, or all have, is beyond a regression: its frequency stands in.
+    """
+    given = labels >= 0.5
+    known = given.any(axis=0) & ~given.all(axis=0)
+    frequency, model = np.average(given, axis=0, weights=weights), linear_model()
+    if known.any():
+        model.fit(texts, given[:, known].astype(float), multioutputclassifier__sample_weight=weights)
+
+    def learned(texts: np.ndarray) -> np.ndarray:
+        found = np.tile(frequency, (len(texts), 1))
+        if known.any():
+            found[:, known] = predicted(model, texts)
+        return found
+
+    return learned
+
+
+def encoder_teacher(vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int) -> Learned:
+    """A hidden layer over an encoder's vectors, trained by weighted cross-entropy; the mean of several such."""
+    inputs, targets, weight = (torch.tensor(array, dtype=torch.float32) for array in (vectors, labels, weights))
+    batch = min(128, max(16, len(inputs) // 100))
+    networks = []
+    with torch.random.fork_rng():
+        for member in range(TEACHER_MEMBERS):
+            torch.manual_seed(seed * TEACHER_MEMBERS + member)
+            network = torch.nn.Sequential(
+                torch.nn.LayerNorm(inputs.shape[1], elementwise_affine=False),
+                torch.nn.Dropout(0.1),
+                torch.nn.Linear(inputs.shape[1], TEACHER_WIDTH),
+                torch.nn.GELU(),
+                torch.nn.Dropout(0.3),
+                torch.nn.Linear(TEACHER_WIDTH, targets.shape[1]),
+            )
+            optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05, fused=True)
+            steps = TEACHER_EPOCHS * -(-len(inputs) // batch)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
+            for _ in range(TEACHER_EPOCHS):
+                for rows in torch.randperm(len(inputs)).split(batch):
+                    loss = F.binary_cross_entropy_with_logits(
+                        network(inputs[rows]), targets[rows], weight=weight[rows, None]
+                    )
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+            networks.append(network.eval())
+
+    @torch.inference_mode()
+    def learned(vectors: np.ndarray) -> np.ndarray:
+        said = [network(torch.tensor(vectors, dtype=torch.float32)).sigmoid() for network in networks]
+        return torch.stack(said).mean(dim=0).double().numpy()
+
+    return learned
+
+
 def out_of_fold(
-    model: Pipeline,
+    teach: Callable[[np.ndarray, np.ndarray, np.ndarray, int], Learned],
     features: np.ndarray,
-    truth: np.ndarray,
+    labels: np.ndarray,
     groups: Sequence[str],
     weights: np.ndarray,
     *,
     seed: int = 0,
 ) -> np.ndarray:
-    """Probabilities of each row by a model that was not trained on it.
-
-    A genre that a fold's rows do not know, or that all of them have, is beyond a regression: its frequency stands in.
+    """Probabilities of each row by a teacher that was not trained on it.
 
     Args:
-        model: multi-label, untrained; fitted anew for each of five folds.
-        features: (rows, ...), what the model reads.
-        truth: (labelled, genres) of 0 and 1, of the first rows; the others get the mean of all folds' models.
+        teach: called for each of five folds with the other rows' features, labels and weights, and a seed.
+        features: (rows, ...), what the teacher reads.
+        labels: (labelled, genres) from 0 to 1, of the first rows; the others get the mean of all folds' teachers.
         groups: one a labelled row; rows of the same group share a fold.
         weights: one a labelled row, of its part in the fit.
-        seed: of the folds.
+        seed: of the folds, and of what teachers draw.
 
     Returns:
         (rows, genres) probabilities.
@@ -193,17 +256,12 @@ def out_of_fold(
     if len(names) < FOLDS:
         raise ValueError(f"{len(names)} different descriptions are too few for a teacher: at least {FOLDS} are needed")
     folds = (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[number]
-    labelled = len(truth)
-    probabilities = np.zeros((len(features), truth.shape[1]))
-    for fold in range(FOLDS):
+    labelled = len(labels)
+    probabilities = np.zeros((len(features), labels.shape[1]))
+    for fold in track(range(FOLDS), description="a teacher learns", transient=True):
         fit = np.flatnonzero(folds != fold)
         held = np.concatenate([np.flatnonzero(folds == fold), np.arange(labelled, len(features))])
-        seen, weight = truth[fit], weights[fit]
-        found = np.tile(np.average(seen, axis=0, weights=weight), (len(held), 1))
-        known = (seen.min(axis=0) == 0) & (seen.max(axis=0) == 1)
-        if known.any():
-            model.fit(features[fit], seen[:, known], multioutputclassifier__sample_weight=weight)
-            found[:, known] = predicted(model, features[held])
-        probabilities[held] += found
+        learned = teach(features[fit], labels[fit], weights[fit], seed * FOLDS + fold)
+        probabilities[held] += learned(features[held])
     probabilities[labelled:] /= FOLDS
     return probabilities

@@ -2,10 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 from transformers import BertConfig, BertModel, set_seed
 
 from modeling.cooccurrence import cooccurrence_embeddings
-from modeling.teacher import embed, linear_model, out_of_fold, predicted, probe_model, soft_labels
+from modeling.teacher import (
+    READING_SHARE,
+    embed,
+    encoder_teacher,
+    linear_model,
+    linear_teacher,
+    out_of_fold,
+    predicted,
+    soft_labels,
+)
 
 
 def corpus(films=300, seed=0):
@@ -56,24 +66,37 @@ def test_teachers_learn_from_another_reader_what_no_film_tells():
     alone, taught = (soft_labels(["linear"], texts, truth, new, said)[300:] for said in (None, reading))
     assert np.abs(alone - alone.mean(axis=0)).max() < 0.1  # no film has these words
     assert ((taught > 0.5) == (reading > 0.5)).all()
-    # Of what its teachers say a text has one half, of what the reader says the other.
+    # A part of a text's label is what the reader says itself.
     noise = np.random.default_rng(0).random((80, 2))
-    half = soft_labels(["linear"], texts, truth, new, noise)[300:]
-    assert np.abs(half - noise / 2).max() <= 0.5
-    assert (half >= noise / 2).all()
+    mixed = soft_labels(["linear"], texts, truth, new, noise)[300:]
+    teachers = (mixed - READING_SHARE * noise) / (1 - READING_SHARE)
+    assert ((teachers >= 0) & (teachers <= 1)).all()
+    assert np.corrcoef(mixed.ravel(), noise.ravel())[0, 1] > 0.5
 
 
-def test_a_row_of_little_weight_teaches_little(encoder):
-    texts, truth = corpus(100)
-    features = embed(encoder, texts)
+@pytest.mark.parametrize("teach", [linear_teacher, encoder_teacher])
+def test_a_row_of_little_weight_teaches_little(encoder, teach):
+    texts, truth = corpus(300)
+    features = np.array(texts, dtype=object) if teach is linear_teacher else embed(encoder, texts)
     wrong = np.vstack([truth, 1 - truth])
-    both, groups = np.vstack([features, features]), [str(i % 100) for i in range(200)]
-    found = [
-        out_of_fold(probe_model(), both, wrong, groups, np.repeat([1.0, weight], 100))[:100] for weight in (1e-6, 1.0)
-    ]
-    alone = out_of_fold(probe_model(), features, truth, groups[:100], np.ones(100))
-    assert found[0] == pytest.approx(alone, abs=1e-3)
-    assert found[1] == pytest.approx(0.5, abs=1e-3)  # half say yes, half say no
+    both, groups = np.concatenate([features, features]), [str(i % 300) for i in range(600)]
+    trusted, doubted = (
+        out_of_fold(teach, both, wrong, groups, np.repeat([1.0, weight], 300))[:300] for weight in (1e-6, 1.0)
+    )
+    assert ((trusted > 0.5) == truth).mean() > 0.9
+    assert np.abs(doubted - 0.5).mean() < 0.1  # half say yes, half say no
+
+
+def test_an_encoder_teacher_learns_chances_and_disturbs_no_other_draw(encoder):
+    texts, truth = corpus(300)
+    features, chances = embed(encoder, texts), 0.2 + 0.4 * truth
+    set_seed(3)
+    expected = torch.rand(1)
+    set_seed(3)
+    learned = encoder_teacher(features, chances, np.ones(300), seed=0)
+    assert torch.rand(1) == expected
+    assert np.abs(learned(features) - chances).mean() < 0.1
+    assert np.array_equal(encoder_teacher(features, chances, np.ones(300), seed=0)(features), learned(features))
 
 
 def test_a_genre_that_a_fold_does_not_know_gets_its_frequency():
@@ -83,7 +106,7 @@ def test_a_genre_that_a_fold_does_not_know_gets_its_frequency():
     assert np.isfinite(soft).all()
     assert soft[0, 2] < 0.01
     features = np.array(texts, dtype=object)
-    assert out_of_fold(linear_model(), features, truth, texts, np.ones(60))[0, 2] == 0
+    assert out_of_fold(linear_teacher, features, truth, texts, np.ones(60))[0, 2] == 0
 
 
 def test_a_genre_that_all_films_have_is_certain():
@@ -106,13 +129,13 @@ def encoder(tmp_path_factory, tokenizer):
 
 
 def test_a_frozen_encoder_teaches_out_of_fold_too(encoder):
-    """Noise is not learned: a film's label never comes from a regression that saw it."""
+    """Noise is not learned: a film's label never comes from a network that saw it."""
     texts = [f"word {i} and {i * 7} others" for i in range(60)]
     truth = (np.random.default_rng(0).random((60, 1)) < 0.5).astype(float)
     features = embed(encoder, texts)
     assert features.shape == (60, 128)
     assert np.allclose(np.linalg.norm(features[:, :64], axis=1), 1, atol=1e-5)
-    inside = predicted(probe_model().set_params(multioutputclassifier__estimator__C=1e6).fit(features, truth), features)
+    inside = encoder_teacher(np.tile(features, (20, 1)), np.tile(truth, (20, 1)), np.ones(1200), seed=0)(features)
     outside = soft_labels([encoder], texts, truth)
     assert ((inside > 0.5) == truth).mean() > 0.8
     assert ((outside > 0.5) == truth).mean() < 0.7
