@@ -4,10 +4,9 @@ import csv
 import re
 import shutil
 import tempfile
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +69,6 @@ def predict_file(
     path: str | Path,
     *,
     threshold: Any = None,
-    mc_samples: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Batch:
     """Read a CSV file of films and predict each one's genres.
@@ -80,7 +78,6 @@ def predict_file(
             requests for single films get in between.
         path: a .csv file with a description in each row; genres are used if it has them.
         threshold: see `predict_genres`.
-        mc_samples: see `predict_genres`.
         progress: called with the films read so far and in all.
 
     Raises:
@@ -94,7 +91,7 @@ def predict_file(
     if path.stat().st_size > MAX_BODY_MB * 1_000_000:
         raise RefusedError(413, f"{path.name} is larger than {MAX_BODY_MB} MB")
     try:
-        films, problems = read_films(path, skip_bad_rows=True, require_genre=False)
+        films, problems = read_films(path, skip_bad_rows=True, require_genre=False, max_rows=MAX_ROWS)
     except DataError as error:
         raise RefusedError(422, _named(str(error), path)) from None
     reasons = [_unfit(film["description"]) for film in films]
@@ -103,8 +100,6 @@ def predict_file(
     films = films.select([i for i, reason in enumerate(reasons) if not reason])
     if not len(films):
         raise RefusedError(422, f"{path.name} has no usable row: {problems[0]}")
-    if len(films) > MAX_ROWS:
-        raise RefusedError(422, f"{path.name} has {len(films):,} films, more than {MAX_ROWS:,}: send it in parts")
 
     texts: list[str] = list(films["description"])
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # a chunk of one length wastes no padding
@@ -112,7 +107,7 @@ def predict_file(
     with service.turnstile.place():
         for start in range(0, len(order), MAX_DESCRIPTIONS):
             chunk = order[start : start + MAX_DESCRIPTIONS]
-            request = validated(descriptions=[texts[i] for i in chunk], threshold=threshold, mc_samples=mc_samples)
+            request = validated(descriptions=[texts[i] for i in chunk], threshold=threshold)
             predictions |= zip(chunk, service.answer(request), strict=True)
             progress(len(predictions), len(order))
     result = Batch(films, problems, [predictions[i] for i in range(len(texts))])
@@ -168,11 +163,11 @@ def _write(batch: Batch, path: Path) -> Path:
     """The complete result as CSV, with cells that are safe in a spreadsheet."""
     from .data import formula_safe
 
-    for old in Path(RESULTS.name).iterdir():
-        with suppress(FileNotFoundError):  # another thread may have been quicker
-            if old.stat().st_mtime < time.time() - KEEP_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
-    output = Path(tempfile.mkdtemp(dir=RESULTS.name)) / f"{path.stem}-genres.csv"
+    folder = Path(tempfile.mkdtemp(dir=RESULTS.name))
+    deletion = threading.Timer(KEEP_SECONDS, shutil.rmtree, [folder], {"ignore_errors": True})
+    deletion.daemon = True  # whoever ends the program need not wait: RESULTS goes with it
+    deletion.start()
+    output = folder / f"{path.stem}-genres.csv"
     rows = list(batch.rows())
     with output.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

@@ -39,9 +39,9 @@ DELIMITERS = ",;\t"
 # What a spreadsheet may take for a formula, full-width forms and leading blanks included; numbers are none. Where
 # another delimiter than the comma is usual, a cell may begin in the middle of a text.
 FORMULA = re.compile(r"^\s*[=+\-@＝＋－＠]|^[\t\r\n\0]")
-FORMULA_INSIDE = re.compile(r"([;|\t\r\n\0]\s*)([=+\-@＝＋－＠])")
+FORMULA_INSIDE = re.compile(r"([;|\t\r\n\0][^\S\t\r\n]*)([=+\-@＝＋－＠])")
 SURROGATE = re.compile("[\ud800-\udfff]")
-NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
 
 
 class DataError(ValueError):
@@ -114,6 +114,7 @@ def read_films(
     genres: Sequence[str] | None = None,
     skip_bad_rows: bool = False,
     require_genre: bool = True,
+    max_rows: int | None = None,
 ) -> tuple[Dataset, list[str]]:
     """Read and check films.
 
@@ -124,6 +125,7 @@ def read_films(
         genres: the genres a row may have; any if None.
         skip_bad_rows: leave bad rows out instead of raising.
         require_genre: whether each row must have a genre.
+        max_rows: rows, good and bad, that are read at most; any number if None.
 
     Returns:
         The films, with `movie_name` (str), `genre` (list of str), `description` (str), `split` (str, may be empty),
@@ -131,7 +133,7 @@ def read_films(
         the problems of the rows left out.
 
     Raises:
-        DataError: if the file cannot be read, or rows are bad and `skip_bad_rows` is off.
+        DataError: if the file cannot be read, has too many rows, or rows are bad and `skip_bad_rows` is off.
     """
     source = str(source)
     aliases = GENRE_MAP | dict(genre_map or {})
@@ -139,19 +141,22 @@ def read_films(
     problems = Problems(source)
     rows: list[dict[str, Any]] = []
     names: dict[str, str] = {}
-    for record in _records(source, problems):
+    for number, record in enumerate(_records(source, problems), 1):
+        if max_rows is not None and number + len(problems.found) > max_rows:
+            raise DataError(f"{source} has more than {max_rows:,} rows: send it in parts")
         names = names or _find_columns(record, columns, source, require_genre)
         row = {name: value for name, value in record.values.items() if name not in names.values()}
         if "place" in row:
             row["input_place"] = row.pop("place")
+        told = {name: record.values.get(column) for name, column in names.items()}
         row |= {
-            "movie_name": str(record.values[names["movie_name"]] or "") if "movie_name" in names else "",
-            "description": record.values.get(names["description"]),
-            "split": str(row.get("split") or ""),
+            "movie_name": str(told.get("movie_name") or ""),
+            "description": told["description"],
+            "split": str(told.get("split") or ""),
             "place": record.place,
         }
         try:
-            row["genre"] = parse_genres(record.values.get(names["genre"]), aliases) if "genre" in names else []
+            row["genre"] = parse_genres(told.get("genre"), aliases)
             _check_row(row, known, require_genre)
         except DataError as error:
             problems.add(record.place, str(error))
@@ -206,7 +211,7 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
             except (ValueError, RecursionError):
                 try:
                     value = ast.literal_eval(text)
-                except (ValueError, SyntaxError, MemoryError, RecursionError):
+                except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
                     raise DataError(f"genre {_short(text)} is not a list that can be read") from None
         else:
             value = re.split(r"[|;]" if re.search(r"[|;]", text) else ",", text)
@@ -284,7 +289,7 @@ def assign_splits(
         seed: of the draw.
 
     Raises:
-        DataError: for an unknown split name, no row to train on, or a genre that no training row has.
+        DataError: for an unknown split name, one description in two splits, or a genre that no training row has.
     """
     hashes = [row_hash(text) for text in films["description"]]
     names = list(films["split"])
@@ -299,6 +304,11 @@ def assign_splits(
         names = _draw(films, hashes, names, "validation", fractions[0] / (1 - fractions[1]), seed + 1)
     else:
         names = [name or "train" for name in names]
+        seen: dict[str, tuple[str, str]] = {}
+        for place, row, name in zip(films["place"], hashes, names, strict=True):
+            first, other = seen.setdefault(row, (place, name))
+            if other != name:
+                raise DataError(f"{place}: the description of {first}, which is in another split ({other}, not {name})")
         if "validation" not in names:
             names = _draw(films, hashes, names, "validation", fractions[0], seed)
     films = films.remove_columns("split").add_column("split", names)  # type: ignore[call-arg]
@@ -361,8 +371,10 @@ def genre_vocabulary(films: Dataset) -> list[str]:
 
 def file_hash(source: str | Path) -> str | None:
     """SHA-256 of a file; None for a data set on the Hub."""
-    path = Path(source)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    if not Path(source).is_file():
+        return None
+    with Path(source).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_row(row: Mapping[str, Any], known: set[str] | None, require_genre: bool) -> None:
@@ -386,7 +398,7 @@ def _check_row(row: Mapping[str, Any], known: set[str] | None, require_genre: bo
 def _find_columns(record: Record, columns: Columns, source: str, require_genre: bool) -> dict[str, str]:
     """Name in the file of each column of the contract."""
     present = {name.strip().lower(): name for name in reversed(record.values)}
-    found = {}
+    found = {"split": present["split"]} if "split" in present else {}
     for name, aliases in COLUMN_ALIASES.items():
         asked = getattr(columns, name)
         if asked is not None and asked not in record.values:
@@ -406,7 +418,7 @@ def _records(source: str, problems: Problems) -> Iterator[Record]:
     """Raw rows of any kind of source."""
     path = Path(source)
     if not path.exists():
-        if path.suffix or source.count("/") != 1:
+        if path.suffix in (".csv", ".parquet", ".jsonl", ".json", ".ndjson") or source.count("/") != 1:
             raise DataError(f"{source} does not exist")
         yield from _hub_records(source)
         return

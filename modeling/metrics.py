@@ -43,8 +43,10 @@ def micro_f1(truth: np.ndarray, chosen: np.ndarray) -> float:
 
 
 def macro_f1(truth: np.ndarray, chosen: np.ndarray) -> float:
-    """Mean of the genres' F1."""
-    return float(f1((truth * chosen).sum(axis=0), chosen.sum(axis=0), truth.sum(axis=0)).mean())
+    """Mean of the genres' F1, of those that a film has or is given."""
+    there = truth.any(axis=0) | chosen.any(axis=0)
+    genres = f1((truth * chosen).sum(axis=0), chosen.sum(axis=0), truth.sum(axis=0))
+    return float(genres[there].mean()) if there.any() else 0.0
 
 
 def samples_f1(truth: np.ndarray, chosen: np.ndarray) -> float:

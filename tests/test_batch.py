@@ -1,6 +1,7 @@
 """A file of films: checked, predicted, compared, and written so that no spreadsheet runs it."""
 
 import csv
+import time
 
 import pytest
 
@@ -137,9 +138,33 @@ def test_a_file_that_cannot_be_read_is_refused_without_the_servers_paths(service
     assert "/" not in str(refused.value)
 
 
+@pytest.mark.parametrize("cell", ["\t" * 200_000, "1" * 200_000 + "x", "; " * 100_000])
+def test_a_long_cell_is_made_safe_at_once(cell):
+    started = time.perf_counter()
+    formula_safe(cell)
+    assert time.perf_counter() - started < 1  # quadratic, it would take minutes
+
+
+def test_genres_that_no_film_has_or_is_given_do_not_lower_macro_f1(service, films):
+    given = predict_file(service, films(("A", "", FILM))).predictions[0].genres
+    assert predict_file(service, films(("A", ", ".join(given), FILM))).metrics["macro_f1"] == 1
+
+
+def test_a_result_is_deleted_after_its_time(service, films, monkeypatch):
+    monkeypatch.setattr(batch, "KEEP_SECONDS", 0.2)
+    path = predict_file(service, films(("A", "", FILM))).path
+    for _ in range(50):
+        if not path.parent.exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} is still there")
+
+
 def test_a_file_has_a_greatest_number_of_films(service, films):
-    with pytest.raises(RefusedError, match=r"films\.csv has 2,001 films, more than 2,000: send it in parts"):
+    with pytest.raises(RefusedError, match=r"films\.csv has more than 2,000 rows: send it in parts"):
         predict_file(service, films(*[("A", "", FILM)] * 2001))
+    with pytest.raises(RefusedError, match="more than 2,000 rows"):
+        predict_file(service, films(*[("A", "", "")] * 2001))  # bad rows count too
 
 
 def test_a_file_has_a_greatest_size(service, films, monkeypatch):

@@ -63,7 +63,7 @@ def test_aliases_are_mapped_and_others_can_be_added():
     assert parse_genres("Musical", {"Musical": "Music"}) == ["Music"]
 
 
-@pytest.mark.parametrize("cell", ["[Action", "[1, 2]", 7, [{"id": 28}]])
+@pytest.mark.parametrize("cell", ["[Action", "[1, 2]", 7, [{"id": 28}], "[{[1]: 2}]"])
 def test_genres_of_another_form_are_refused(cell):
     with pytest.raises(DataError, match="genre"):
         parse_genres(cell)
@@ -296,6 +296,27 @@ def test_the_split_column_is_honoured_and_validation_drawn_where_it_names_none(t
     films = assign_splits(read_films(write(tmp_path, header + "".join(rows)))[0])
     assert [name == "test" for name in films["split"]] == [i % 5 == 0 for i in range(60)]
     assert films["split"].count("validation") == 7
+
+
+def test_the_split_column_is_found_however_it_is_written_and_keeps_one_description_on_one_side(tmp_path):
+    path = write(tmp_path, "genre,description,Split\nDrama,One.,train\nDrama,Two.,test\n")
+    films, _ = read_films(path)
+    assert films["split"] == ["train", "test"]
+    assert "Split" not in films.column_names
+    path = write(tmp_path, "genre,description,split\nDrama,One.,train\nDrama,Two.,test\nDrama,ONE!,test\n")
+    with pytest.raises(DataError, match=r":4: the description of .*:2, which is in another split \(train, not test\)"):
+        assign_splits(read_films(path)[0])
+
+
+def test_a_later_line_need_not_have_a_title(tmp_path):
+    lines = ['{"title": "A", "genre": "Drama", "overview": "One."}', '{"genre": "Drama", "overview": "Two."}']
+    assert read_films(write(tmp_path, "\n".join(lines), "films.jsonl"))[0]["movie_name"] == ["A", ""]
+
+
+def test_the_id_of_a_data_set_may_have_a_dot(monkeypatch):
+    rows = Dataset.from_list([{"genre": "Drama", "description": "One."}])
+    monkeypatch.setattr(data, "load_dataset", lambda source: DatasetDict(train=rows))
+    assert read_films("someone/films-1.0")[0]["description"] == ["One."]
 
 
 def test_an_unknown_split_and_a_genre_without_training_rows_are_named(tmp_path):
