@@ -115,16 +115,18 @@ class MovieGenreOnnx:
         folder = _find(str(name), revision, token, cache_dir)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
+        file = folder / MODEL_FILE
         try:
-            session = onnxruntime.InferenceSession(folder / MODEL_FILE, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no common ancestor but this
-            raise ValueError(f"{folder / MODEL_FILE} cannot be read: {error}") from error
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            file = folder / "tokenizer.json"
+            tokenizer = Tokenizer.from_file(str(file))
+            file = folder / CLASSIFIER_FILE
+            classifier = load_file(file)
+        except Exception as error:  # the errors of ONNX Runtime and of tokenizers have no common ancestor but this
+            raise ValueError(f"{file} cannot be read: {error}") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return cls(
-            OnnxConfig.from_file(folder / "config.json"), session, load_file(folder / CLASSIFIER_FILE), tokenizer
-        )
+        return cls(OnnxConfig.from_file(folder / "config.json"), session, classifier, tokenizer)
 
     @overload
     def predict_genres(self, texts: str, tokenizer: Any = None, **options: Any) -> GenrePrediction: ...

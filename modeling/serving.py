@@ -37,8 +37,8 @@ def setting(name: str, default: str, explanation: str) -> str:
     return os.environ.get(name) or default
 
 
-def number(name: str, default: int, explanation: str) -> int:
-    """A setting that is a whole number from 1 on.
+def number(name: str, default: int, explanation: str, most: int = 2**31) -> int:
+    """A setting that is a whole number from 1 to `most`.
 
     Raises:
         ValueError: if the environment has something else.
@@ -46,11 +46,13 @@ def number(name: str, default: int, explanation: str) -> int:
     value = setting(name, str(default), explanation)
     if not value.isdecimal() or int(value) < 1:
         raise ValueError(f"{name}={value!r} must be a whole number from 1 on")
+    if int(value) > most:
+        raise ValueError(f"{name}={value} must be at most {most:,}")
     return int(value)
 
 
 HOST = setting("HOST", "127.0.0.1", "address to serve on")
-PORT = number("PORT", 7860, "port to serve on")
+PORT = number("PORT", 7860, "port to serve on", most=65_535)
 MODEL_ID = setting("MODEL_ID", "checkpoint", "folder or Hub repository of the model")
 MODEL_REVISION = setting("MODEL_REVISION", "main", "revision of the Hub repository")
 BACKEND = setting("BACKEND", "torch", "torch, or onnx (the model's onnx/ folder, no PyTorch loaded)")
@@ -63,6 +65,7 @@ MAX_DESCRIPTIONS = number("MAX_DESCRIPTIONS", 32, "descriptions in one REST requ
 MAX_ROWS = number("MAX_ROWS", 2_000, "films in one file")
 MAX_SAMPLES = number("MAX_SAMPLES", 100, "Monte-Carlo samples")
 DRAINED = 3  # times MAX_BODY_MB that are read of a body that is refused
+MAX_IN_WINDOWS = number("MAX_IN_WINDOWS", 20_000, "characters read in windows in one request; with gradients a quarter")
 MAX_EXPLAINED = 8  # descriptions in one request with gradient attribution, which takes some fifty passes each
 
 
@@ -283,6 +286,9 @@ class Service:
             raise RefusedError(
                 422, f"stride={request.stride} must be at most {half}, half of what the model reads at a time"
             )
+        most = MAX_IN_WINDOWS // (4 if request.attribution == "gradient" else 1)
+        if request.stride is not None and (long := sum(map(len, request.descriptions))) > most:
+            raise RefusedError(422, f"with a stride {most:,} characters are read at most, and these are {long:,}")
         for index, text in enumerate(request.descriptions):
             if not WORD.search(text):
                 raise RefusedError(422, f"descriptions[{index}] has no words: describe the film in a sentence or two")
@@ -318,6 +324,7 @@ class Service:
             "explained": MAX_EXPLAINED,
             "rows": MAX_ROWS,
             "samples": MAX_SAMPLES,
+            "in_windows": MAX_IN_WINDOWS,
             "body_bytes": MAX_BODY_MB * 1_000_000,
             "concurrency": CONCURRENCY,
             "queue": QUEUE_SIZE,

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from .conftest import ROOT
@@ -31,6 +32,7 @@ def serve(program=("app.py",), **environment):
     while time.monotonic() < deadline and process.poll() is None:
         printed += process.stdout.readline()
         if "To create a public link" in printed:
+            threading.Thread(target=process.stdout.read, daemon=True).start()  # or a full pipe would block the server
             return process, re.search(r"http://127\.0\.0\.1:\d+", printed).group()
     process.kill()
     raise AssertionError(f"no address printed:\n{printed}")

@@ -179,7 +179,7 @@ def test_an_agent_finds_and_uses_the_tools(address, expected):
 
 
 def test_a_full_queue_refuses_and_another_model_is_served_by_its_folder(saved):
-    process, url = serve(MODEL_ID=str(saved), QUEUE_SIZE="1", CONCURRENCY="1")
+    process, url = serve(MODEL_ID=str(saved), QUEUE_SIZE="1", CONCURRENCY="1", MAX_IN_WINDOWS="80000")
     try:
         assert json.loads(http(f"{url}/api/v1/model")[1])["genres"] == GENRES
         slow = {"description": "gunman " * 2800, "stride": 32, "attribution": "gradient", "genre": "Crime"}
@@ -224,7 +224,11 @@ def test_it_is_told_to_end_and_answers_first_what_it_was_asked():
 
 def test_a_setting_that_cannot_be_gets_a_sentence(address):
     taken = urllib.parse.urlsplit(address).port
-    for port, message in (("http", "PORT='http' must be a whole number"), (taken, f"127.0.0.1:{taken}: taken")):
+    for port, message in (
+        ("http", "PORT='http' must be a whole number"),
+        ("70000", "PORT=70000 must be at most 65,535"),
+        (taken, f"127.0.0.1:{taken}: taken"),
+    ):
         done = subprocess.run(
             [sys.executable, "app.py"], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PORT": str(port)}
         )

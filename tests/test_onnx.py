@@ -207,10 +207,11 @@ def test_a_folder_without_an_onnx_model_says_how_to_make_one(tmp_path):
 
 def test_a_damaged_graph_and_a_foreign_configuration_are_named(one, tmp_path):
     _, _, folder = one
-    damaged = shutil.copytree(folder, tmp_path / "damaged")
-    (damaged / "model.onnx").write_bytes((damaged / "model.onnx").read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"model\.onnx cannot be read"):
-        MovieGenreOnnx.from_pretrained(damaged)
+    for name in ("model.onnx", "tokenizer.json", "classifier.safetensors"):
+        damaged = shutil.copytree(folder, tmp_path / f"damaged {name}")
+        (damaged / name).write_bytes((damaged / name).read_bytes()[:1000])
+        with pytest.raises(ValueError, match=rf"{name} cannot be read"):
+            MovieGenreOnnx.from_pretrained(damaged)
     foreign = shutil.copytree(folder, tmp_path / "foreign")
     (foreign / "config.json").write_text(json.dumps({"model_type": "bert", "format_version": 1}))
     with pytest.raises(ValueError, match="model_type='bert'"):

@@ -74,6 +74,14 @@ def test_options_reach_the_model(client):
         ({"attribution": "gradient"}, "attribution='gradient' explains one genre"),
         ({"attribution": "gradient", "genre": "Opera"}, "no genre 'Opera'"),
         ({"stride": 33}, "stride=33 must be at most 32"),
+        (
+            {"stride": 8, "descriptions": ["a, " * 4000] * 2},
+            "with a stride 20,000 characters are read at most, and these",
+        ),
+        (
+            {"stride": 8, "attribution": "gradient", "genre": "Crime", "descriptions": ["a, " * 2000]},
+            "5,000 characters",
+        ),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
     ],
 )
