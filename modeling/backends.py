@@ -1,5 +1,6 @@
 """The model on PyTorch or on ONNX Runtime: the same answers, and one way to load it and what lies beside it."""
 
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,11 @@ class Model(Protocol):
 
     def predict_genres(self, texts: Any, **options: Any) -> Any:
         """Genres of descriptions."""
+
+
+def share_of_cores() -> int:
+    """Threads of this process: accelerate launch leaves one to each, whatever the number of cores."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def load(name: str, revision: str | None = None, *, backend: str = "torch", threads: int | None = None) -> Any:

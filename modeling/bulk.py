@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -216,7 +217,7 @@ def _open_folder(folder: Path, about: dict[str, Any]) -> None:
 @contextmanager
 def _atomic(path: Path) -> Iterator[Path]:
     """A file to write that takes the name `path` when it is whole and on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         for name, flags in ((temporary, os.O_RDWR), (path.parent, os.O_RDONLY)):

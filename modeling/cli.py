@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .backends import load, model_file
+from .backends import load, model_file, share_of_cores
 
 if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answers at once
     import numpy as np
@@ -151,11 +151,6 @@ def _off_topic(
     return result
 
 
-def _share_of_cores() -> int:
-    """Threads of this process: accelerate launch leaves one to each, whatever the number of cores."""
-    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
 def _threshold(text: str | None) -> float | str | None:
     """A number, where the text is one; else the name of a profile."""
     return float(text) if text is not None and text.replace(".", "", 1).isdigit() else text
@@ -200,10 +195,12 @@ def predict(
     options |= {"stride": stride, "attribution": attribution}
     if (source is None) != (output is None) or (source and (texts or words)):
         raise ValueError("--input and --output go together, without texts and --words")
-    loaded = load(model, revision, backend=backend, threads=_share_of_cores())
+    loaded = load(model, revision, backend=backend, threads=share_of_cores())
     if source is not None and output is not None:
         from .bulk import predict_file
 
+        if mc_samples and seed is None:
+            options["seed"] = 0  # a run that goes on after a kill, or is split, draws what any other would
         about = {"model": model, "revision": _identity(model, revision, backend), "backend": backend, **options}
         rank, world_size = (int(os.environ.get(*pair)) for pair in (("RANK", "0"), ("WORLD_SIZE", "1")))
         rows = predict_file(

@@ -57,19 +57,16 @@ def fit_calibration(truth: np.ndarray, logits: np.ndarray, *, seed: int = 0) -> 
 
 def _platt(truth: np.ndarray, logits: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
     """Scale and bias of each genre under one penalty."""
-    start = np.zeros(2)
-    common = _minimum(truth, logits, start, 1.0, start)
+    common = _minimum(truth, logits, np.zeros(2), 1.0)
     if np.isinf(penalty):
         own = np.tile(common, (truth.shape[1], 1))
     else:
         pairs = zip(truth.T, logits.T, strict=True)
-        own = np.array([_minimum(y, x, common, penalty, common) for y, x in pairs])
+        own = np.array([_minimum(y, x, common, penalty) for y, x in pairs])
     return np.exp(own[:, 0]), own[:, 1]
 
 
-def _minimum(
-    truth: np.ndarray, logits: np.ndarray, centre: np.ndarray, penalty: float, start: np.ndarray
-) -> np.ndarray:
+def _minimum(truth: np.ndarray, logits: np.ndarray, centre: np.ndarray, penalty: float) -> np.ndarray:
     """(log scale, bias) of the least penalised log loss."""
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
@@ -79,7 +76,7 @@ def _minimum(
         gradient = np.array([(error * logits).sum() * scale, error.sum()]) + penalty * (parameters - centre)
         return _log_loss(truth, calibrated) + penalty / 2 * ((parameters - centre) ** 2).sum(), gradient
 
-    return minimize(objective, start, jac=True, method="L-BFGS-B").x
+    return minimize(objective, centre, jac=True, method="L-BFGS-B").x
 
 
 def _log_loss(truth: np.ndarray, logits: np.ndarray) -> float:

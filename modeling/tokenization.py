@@ -12,14 +12,15 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SHIPPED = Path(__file__).parent.parent / "checkpoint"
 
 
-def wordpiece(vocabulary: dict[str, int], max_length: int) -> BertTokenizer:
-    """An uncased WordPiece tokenizer.
+def wordpiece(vocabulary: dict[str, int], max_length: int, lowercase: bool = True) -> BertTokenizer:
+    """A WordPiece tokenizer.
 
     It gives no token type ids (a pipeline hands every output to the model), and stores neither truncation nor padding.
 
     Args:
         vocabulary: word piece -> id, with [PAD], [UNK], [CLS], [SEP] and [MASK].
         max_length: longest input of the model, in tokens.
+        lowercase: whether capital letters count as small ones.
 
     Raises:
         ValueError: if a special token is missing.
@@ -28,7 +29,10 @@ def wordpiece(vocabulary: dict[str, int], max_length: int) -> BertTokenizer:
     if missing := [token for token in special if token not in vocabulary]:
         raise ValueError(f"the vocabulary lacks {', '.join(missing)}: it is not a BERT-style WordPiece vocabulary")
     return BertTokenizer(
-        vocab=vocabulary, model_max_length=max_length, model_input_names=["input_ids", "attention_mask"]
+        vocab=vocabulary,
+        do_lower_case=lowercase,
+        model_max_length=max_length,
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 
@@ -41,7 +45,8 @@ def load_tokenizer(source: str | Path | None, max_length: int) -> BertTokenizer:
     Raises:
         ValueError: if there is none.
     """
-    return wordpiece(AutoTokenizer.from_pretrained(source or _standard_source()).get_vocab(), max_length)
+    tokenizer = AutoTokenizer.from_pretrained(source or _standard_source())
+    return wordpiece(tokenizer.get_vocab(), max_length, getattr(tokenizer, "do_lower_case", True))
 
 
 def train_tokenizer(

@@ -24,6 +24,7 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from rich.console import Console
 from rich.table import Table
+from scipy.special import expit
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import (
@@ -43,6 +44,7 @@ from transformers.trainer_utils import PredictionOutput
 from . import MovieGenreConfig, MovieGenreModel, hub
 from .arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments
 from .augmentation import mistyped, other_people
+from .backends import share_of_cores
 from .checkpoints import CheckpointTrainer, check_space, checkpoints, flaw, last_whole_checkpoint
 from .cooccurrence import cooccurrence_embeddings
 from .data import (
@@ -210,18 +212,13 @@ class Measure:
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         """Scores of (films, genres) logits."""
-        probabilities, truth = sigmoid(np.asarray(prediction.predictions)), np.asarray(prediction.label_ids)
+        probabilities, truth = expit(np.asarray(prediction.predictions)), np.asarray(prediction.label_ids)
         threshold = best_global_threshold(truth, probabilities, min_genres=self.min_genres)
         chosen = choose(probabilities, np.full(truth.shape[1], threshold), self.min_genres)
         values = self.metric.compute(
             predictions=chosen.astype(int), references=truth.astype(int), probabilities=probabilities
         )
         return {**(values or {}), "threshold": threshold}
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Logistic function, in float64 and without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * logits.astype(float)))
 
 
 def build_model(
@@ -319,6 +316,8 @@ def load_films(data: DataArguments) -> Films:
         stored = read_split(data.split_file) if data.split_file else None
         films = assign_splits(films, stored=stored, seed=data.split_seed)
     rows = {name: [i for i, split in enumerate(films["split"]) if split == name] for name in ("train", "validation")}
+    if not rows["train"]:
+        raise DataError(f"{data.train_file} has no training film: its split, or --split_file, keeps all of them aside")
     if not data.fit_all and len(rows["validation"]) < FOLDS:
         raise DataError(
             f"{data.train_file} has {len(rows['validation'])} validation films, too few to choose an epoch and "
@@ -372,6 +371,10 @@ def load_network(
     texts = [*descriptions, *films.transfer]
     source = None if network.init_from is None else AutoConfig.from_pretrained(local_source(network.init_from))
     foreign = source is not None and source.model_type != MovieGenreConfig.model_type
+    if network.init_layers and not foreign:
+        raise ValueError(
+            f"init_layers chooses layers of a foreign encoder; {network.init_from} keeps its own: leave it out"
+        )
     tokenizer: PreTrainedTokenizerBase
     if foreign and network.init_from:
         layers = network.init_layers and [int(layer) for layer in network.init_layers.split(",")]
@@ -384,7 +387,7 @@ def load_network(
         if network.train_tokenizer:
             tokenizer = train_tokenizer(texts, max_length)
             logger.info("learned a tokenizer: %s word pieces from %d texts", f"{len(tokenizer):,}", len(texts))
-        elif network.init_from and not network.tokenizer:
+        elif network.init_from:
             tokenizer = source_tokenizer(network.init_from, max_length)
         else:
             tokenizer = load_tokenizer(network.tokenizer, max_length)
@@ -442,9 +445,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     secret = arguments.hub_token
     publish = hub.from_training(arguments)
     set_seed(arguments.seed)
-    # accelerate launch leaves one thread to a process, whatever the number of cores.
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(arguments.cpu_threads or max(1, (os.cpu_count() or 1) // processes))
+    torch.set_num_threads(arguments.cpu_threads or share_of_cores())
 
     films = load_films(data)
     if (
@@ -492,7 +493,11 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
             "results": results,
             "seconds": round(time.time() - started, 1),
             "versions": versions(),
-            "hardware": {"device": _device_name(arguments.device), "cores": os.cpu_count(), "processes": processes},
+            "hardware": {
+                "device": _device_name(arguments.device),
+                "cores": os.cpu_count(),
+                "processes": arguments.world_size,
+            },
             "history": trainer.state.log_history,
         }
         _write_json(output / "training.json", record)
@@ -574,14 +579,14 @@ def _decide(
     else:
         scale, bias = fit_calibration(truth["validation"], logits["validation"])
         config.threshold_profiles = tune_profiles(
-            truth["validation"], sigmoid(logits["validation"] * scale + bias), min_genres=config.min_genres
+            truth["validation"], expit(logits["validation"] * scale + bias), min_genres=config.min_genres
         )
         config.default_profile = DEFAULT_OBJECTIVE
     with torch.no_grad():
         model.logit_scale.copy_(torch.as_tensor(scale))
         model.logit_bias.copy_(torch.as_tensor(bias))
     thresholds = resolve_thresholds(None, config.genres, config.threshold_profiles or {}, config.default_profile)
-    probabilities = {part: sigmoid(values * scale + bias) for part, values in logits.items()}
+    probabilities = {part: expit(values * scale + bias) for part, values in logits.items()}
     return {
         part: scores(truth[part], choose(values, thresholds, config.min_genres), values)
         for part, values in probabilities.items()

@@ -34,7 +34,7 @@ def write(path, rows):
 
 
 def test_the_projects_own_films_keep_every_rule():
-    assert check(MOVIES) == (0, check(MOVIES)[1])
+    assert check(MOVIES)[0] == 0
 
 
 STORIES = ROOT / "data" / "stories.csv"

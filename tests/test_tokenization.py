@@ -1,5 +1,5 @@
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertTokenizer
 
 from modeling.tokenization import VOCABULARY_SIZE, load_tokenizer, train_tokenizer, wordpiece
 
@@ -40,3 +40,9 @@ def test_saving_keeps_tokenizer_and_limits(tmp_path, tokenizer):
 def test_a_vocabulary_without_special_tokens_is_refused():
     with pytest.raises(ValueError, match=r"lacks \[CLS\], \[SEP\], \[MASK\]"):
         wordpiece({"[PAD]": 0, "[UNK]": 1}, 64)
+
+
+def test_a_cased_vocabulary_is_read_as_it_is(tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "War", "war"]
+    BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=False).save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path, 64).tokenize("War war") == ["War", "war"]
