@@ -79,7 +79,7 @@ def main() -> None:
             finish(f"data_efficiency/{system}-{size}", system, 0, fewer, options.threads, options.bf16)
     results: dict[str, dict[str, Any]] = {}
     for system in SYSTEMS:
-        for size in sorted(options.sizes):
+        for size in range(len(films.texts["train"]) + 1):
             if done := kept(f"data_efficiency/{system}-{size}"):
                 results.setdefault(system, {})[str(size)] = summarise(films.truth["test"], *done)
     result = {

@@ -16,6 +16,7 @@ import platform
 import re
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -94,6 +95,7 @@ SCORED = ("validation", "test")
 FASTTEXT_EPOCHS = (25, 50, 100)
 MINILM_EPOCHS, MINILM_LEARNING_RATE = 4, 2e-4  # a rate that serves the validation films better than 1e-4
 SETFIT_ITERATIONS = 1  # two pairs a film; its default of 20 takes hours on a CPU
+ALONE = threading.Lock()  # baselines draw from generators of the whole process, and are fitted one after another
 VECTORS = ROOT / "runs" / "teachers"
 MINILM_LAYERS = {"probe": 2, "setfit": 1, "minilm": 1}  # of how many the dense layer on top reads the vectors
 MEAN_TOKENS = 60  # of a description, for the operations a token
@@ -302,15 +304,15 @@ def check_recipe(films: Films, name: str, then: dict[str, Any], folder: Path, se
 def fit_network(films: Films, folder: Path, seed: int, system: str, threads: int, bf16: bool) -> dict[str, Any]:
     """Train and predict as a user would, each in its own process."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
-    log = folder.with_suffix(".log").open("w")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
     launch += [*recipe(films, folder, seed, system), "--cpu_threads", str(threads), "--bf16", str(bf16)]
     launch += ["--resume_from_checkpoint", "true"]  # of a run that was cut short; else it starts anew
-    subprocess.run(launch, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     evaluate = [sys.executable, "-m", "modeling.cli", "evaluate", "--model", str(folder), "--data", str(DATA)]
     evaluate += ["--split", "test", "--split-file", str(SPLIT), "--output", str(folder / "evaluation.json")]
     evaluate += ["--probabilities", str(folder / "test.npy"), "--off-topic", str(OFF_TOPIC)]
-    subprocess.run(evaluate, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
+    with folder.with_suffix(".log").open("w") as log:
+        for command in (launch, evaluate):
+            subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     config = MovieGenreConfig.from_pretrained(folder)
     return {
@@ -343,11 +345,12 @@ def finish(name: str, system: str, seed: int, films: Films, threads: int, bf16: 
     if system in NETWORKS:
         run = fit_network(films, folder, seed, system, threads, bf16)
     else:
-        run = BASELINES[system](films, folder, seed, bf16)
+        with ALONE:
+            run = BASELINES[system](films, folder, seed, bf16)
         run["profiles"] = tune_profiles(films.truth["validation"], np.load(folder / "validation.npy"))
     seconds = round(time.time() - started, 1)
     run |= cost(system, folder, run, len(films.genres))
-    run["seconds"] = None if resumed else seconds  # of a part of the run they would say nothing
+    run |= {"bf16": bf16, "seconds": None if resumed else seconds}  # of a part of the run they would say nothing
     keep(name, run, np.load(folder / "test.npy"))
     print(f"{name} done in {seconds:.0f} s", flush=True)
 
@@ -380,6 +383,7 @@ def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarra
         **{name: runs[0][name] for name in ("parameters", "flops_per_token")},
         "training_seconds": [run["seconds"] for run in runs],
         "best_epoch": [run.get("best_epoch") for run in runs],
+        "bf16": [run.get("bf16") for run in runs],
     }
     return result, arrays
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, get_linear_schedule_with_warmup
 
@@ -40,7 +41,6 @@ from modeling.training import (  # noqa: E402
     encode_films,
     load_films,
     load_network,
-    sigmoid,
     versions,
 )
 
@@ -216,7 +216,7 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
     for batch in length_batches(validation["length"], 64):
         padded = Collator(tokenizer.pad_token_id)([validation[i] for i in batch])
         with torch.inference_mode():
-            probabilities[batch] = sigmoid(model(padded["input_ids"], padded["attention_mask"]).logits.numpy())
+            probabilities[batch] = expit(model(padded["input_ids"], padded["attention_mask"]).logits.numpy())
     keep(name, {"seconds": round(time.time() - started, 1)}, probabilities)
 
 

@@ -74,7 +74,7 @@ def quality(results: dict[str, Any]) -> str:
         *(f"| {system['name']} | {' | '.join(cost(system))} |" for system in systems.values()),
         "",
     ]
-    if ours := systems.get("best"):
+    if (ours := systems.get("best")) and results["ours_less"]:
         subset = ours["profiles"]["subset_accuracy"]
         lines += [
             f"Under the profile tuned for it the best of ours ({ours['name']}) reaches {subset:.3f} subset accuracy.",

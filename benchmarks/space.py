@@ -126,9 +126,7 @@ def main() -> None:
         "python": platform.python_version(),
         "constraint": CONSTRAINT,
         "files": sorted(space.files()),
-        "versions": {
-            name: versions[name.replace("_", "-")] if name not in versions else versions[name] for name in SHOWN
-        },
+        "versions": {name: versions[name] for name in SHOWN},
         "packages": len(versions),
         "seconds": {
             "install": round(installed, 1),
