@@ -61,8 +61,8 @@ def quality(results: dict[str, Any]) -> str:
     films, systems = results["data"]["films"], results["systems"]
     lines = [
         f"**TMDB's top-rated films**: {films['train']:,} to train on, {films['validation']:,} to tune on,",
-        f"{films['test']:,} to score on, by which no setting was chosen. Means over the runs in",
-        "brackets, each of another seed; thresholds tuned for micro-F1, 95 % bootstrap intervals over films.",
+        f"{films['test']:,} to score on, by which no setting was chosen. Means over runs of different",
+        "seeds, whose number stands behind the name; thresholds tuned for micro-F1, 95 % bootstrap intervals over films.",
         "",
         table([row(f"{named(system)} ({system['seeds']})", system) for system in systems.values()]),
         "",
@@ -123,7 +123,7 @@ def recipes(results: dict[str, Any]) -> str:
     data = results["data"]
     lines = [
         "**What was tried**: each idea alone beside the best recipe without hint, stories and label graph, when",
-        "teachers were averaged and stories had no reader;",
+        "teachers were averaged and weighed 0.8, and stories had no reader;",
         f"{data['films']:,} training films and {data['epochs']:g} epochs, one seed, on the validation films;",
         "differences with 95 % intervals.",
         "",
@@ -181,8 +181,8 @@ def speed(results: dict[str, Any]) -> str:
     ]
     shipped = results["model"] == weights(CHECKPOINT)
     lines = [
-        f"**Speed**, on {machine['cores']} cores of {machine['processor']}; ours is the model that ships"
-        + ("," if shipped else " with earlier weights,"),
+        f"**Speed**, on {machine['cores']} cores of {machine['processor']}; ours has the shape of the model that ships"
+        + (" and its weights," if shipped else ","),
         f"in bulk {bulk['texts']:,} descriptions of {bulk['tokens_a_text']:.0f} tokens, contenders taking turns;",
         "medians and ranges.",
         "",

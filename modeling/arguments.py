@@ -210,7 +210,7 @@ class MovieGenreTrainingArguments(TrainingArguments):
     )
     weights_dtype: str = field(
         default="float32",
-        metadata={"help": "float32 or float16, of the stored weights; computing is always in float32"},
+        metadata={"help": "float32 or float16, of the stored weights; they load as float32"},
     )
 
     @property

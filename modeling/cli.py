@@ -187,8 +187,8 @@ def predict(
 
     Example: `movie-genre predict "A retired hitman comes back for one last job."`
 
-    Example: `movie-genre predict --input films.csv --output genres` and again after a kill; behind `accelerate launch
-    -m modeling.cli` or `torchrun -m modeling.cli` the shards are split over the processes.
+    Example: `movie-genre predict --input films.csv --output genres` and again after a kill; behind `torchrun
+    --nproc_per_node 4 -m modeling.cli` the shards are split over the processes.
     """
     attribution = "pooling" if words else None
     options: dict[str, Any] = {"threshold": _threshold(threshold), "mc_samples": mc_samples, "seed": seed}
