@@ -62,7 +62,8 @@ def quality(results: dict[str, Any]) -> str:
     lines = [
         f"**TMDB's top-rated films**: {films['train']:,} to train on, {films['validation']:,} to tune on,",
         f"{films['test']:,} to score on, by which no setting was chosen. Means over runs of different",
-        "seeds, whose number stands behind the name; thresholds tuned for micro-F1, 95 % bootstrap intervals over films.",
+        "seeds, whose number stands behind the name; thresholds tuned for micro-F1, 95 % bootstrap intervals",
+        "over films.",
         "",
         table([row(f"{named(system)} ({system['seeds']})", system) for system in systems.values()]),
         "",
