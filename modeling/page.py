@@ -50,7 +50,6 @@ WRITE_LINK = f"""(...now) => {{
     if (query.toString().length > {MAX_LINK}) {FIELDS}.forEach((field) => query.delete(field));
     history.replaceState(null, "", "?" + query);
 }}"""
-ONLY_LINKED = """(text, ...options) => [new URLSearchParams(location.search).get("text") ? text : "", ...options]"""
 COPY_LINK = "() => navigator.clipboard?.writeText(location.href)"
 CSS = """
 .gradio-container { width: 100% !important; max-width: 72rem !important; margin: 0 auto !important; }
@@ -157,10 +156,6 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
             return classify(text, *options)
         return charts.invitation(), empty(options[0], options[1]), []
 
-    def opened(text: str, *options: Any) -> Any:
-        """What the link that opened the page shows, if there was one."""
-        return classify(text, *options) if text else gr.skip()
-
     with gr.Row():
         with gr.Column():
             text = gr.Textbox(
@@ -219,7 +214,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
         [rule.input, threshold.release, uncertain.input, samples.release, words.input, genre.input, windows.input],
         again, options, results, show_progress="minimal", trigger_mode="always_last", **shared,
     )  # fmt: skip
-    page.load(None, options, options, js=OPEN_LINK, **hidden).then(opened, options, results, js=ONLY_LINKED, **shared)
+    page.load(None, options, options, js=OPEN_LINK, **hidden).then(again, options, results, **shared)
     for event in (asked, changed):
         event.success(None, options, None, js=WRITE_LINK, **hidden)
     link.click(None, None, None, js=COPY_LINK, **hidden)
