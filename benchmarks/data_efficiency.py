@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from quality import DATA, LABELS, Films, finish, mean_scores  # noqa: E402
 
-from benchmarks.common import RESULTS, kept  # noqa: E402
+from benchmarks.common import PREDICTIONS, RESULTS, kept  # noqa: E402
 from modeling.data import file_hash  # noqa: E402
 from modeling.metrics import bootstrap  # noqa: E402
 from modeling.prediction_movie_genre import choose  # noqa: E402
@@ -79,7 +79,8 @@ def main() -> None:
             finish(f"data_efficiency/{system}-{size}", system, 0, fewer, options.threads, options.bf16)
     results: dict[str, dict[str, Any]] = {}
     for system in SYSTEMS:
-        for size in range(len(films.texts["train"]) + 1):
+        names = [path.stem for path in (PREDICTIONS / "data_efficiency").glob(f"{system}-*.json")]
+        for size in sorted(int(name.rpartition("-")[2]) for name in names):
             if done := kept(f"data_efficiency/{system}-{size}"):
                 results.setdefault(system, {})[str(size)] = summarise(films.truth["test"], *done)
     result = {

@@ -1,12 +1,15 @@
 """A file of films through the model: checked by line, predicted, compared with its own genres, written as CSV."""
 
 import csv
+import functools
 import re
 import shutil
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,15 +162,27 @@ def _compare(batch: Batch, service: Service) -> None:
         )
 
 
+@functools.cache
+def _start_sweeping() -> None:
+    """One thread, however many results there are, deletes the old ones; RESULTS itself goes with the program."""
+    threading.Thread(target=_sweep, daemon=True).start()
+
+
+def _sweep() -> None:
+    while True:
+        with suppress(FileNotFoundError):
+            for result in Path(RESULTS.name).iterdir():
+                if result.stat().st_mtime < time.time() - KEEP_SECONDS:
+                    shutil.rmtree(result, ignore_errors=True)
+        time.sleep(KEEP_SECONDS / 10)
+
+
 def _write(batch: Batch, path: Path) -> Path:
     """The complete result as CSV, with cells that are safe in a spreadsheet."""
     from .data import formula_safe
 
-    folder = Path(tempfile.mkdtemp(dir=RESULTS.name))
-    deletion = threading.Timer(KEEP_SECONDS, shutil.rmtree, [folder], {"ignore_errors": True})
-    deletion.daemon = True  # whoever ends the program need not wait: RESULTS goes with it
-    deletion.start()
-    output = folder / f"{path.stem}-genres.csv"
+    _start_sweeping()
+    output = Path(tempfile.mkdtemp(dir=RESULTS.name)) / f"{path.stem}-genres.csv"
     rows = list(batch.rows())
     with output.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

@@ -221,8 +221,8 @@ def encoder_teacher(vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray
 
     @torch.inference_mode()
     def learned(vectors: np.ndarray) -> np.ndarray:
-        said = [network(torch.tensor(vectors, dtype=torch.float32)).sigmoid() for network in networks]
-        return torch.stack(said).mean(dim=0).double().numpy()
+        inputs = torch.tensor(vectors, dtype=torch.float32)
+        return torch.stack([network(inputs).sigmoid() for network in networks]).mean(dim=0).double().numpy()
 
     return learned
 

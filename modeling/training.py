@@ -212,7 +212,7 @@ class Measure:
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         """Scores of (films, genres) logits."""
-        probabilities, truth = expit(np.asarray(prediction.predictions)), np.asarray(prediction.label_ids)
+        probabilities, truth = expit(np.asarray(prediction.predictions, dtype=float)), np.asarray(prediction.label_ids)
         threshold = best_global_threshold(truth, probabilities, min_genres=self.min_genres)
         chosen = choose(probabilities, np.full(truth.shape[1], threshold), self.min_genres)
         values = self.metric.compute(

@@ -333,6 +333,7 @@ def test_too_few_validation_films_are_named_before_training(tmp_path):
 
 def test_help_explains_every_flag_of_our_own():
     done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--resume_from_checkpoint" in done.stdout
     inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
     for group in (DataArguments, ModelArguments, MovieGenreTrainingArguments):
         for field in dataclasses.fields(group):
