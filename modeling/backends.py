@@ -20,7 +20,7 @@ def share_of_cores() -> int:
 
 
 def load(name: str, revision: str | None = None, *, backend: str = "torch", threads: int | None = None) -> Any:
-    """The model in a folder or a Hub repository.
+    """The model in a folder or a Hub repository; PyTorch's on a GPU where there is one.
 
     Args:
         name: the folder or repository.
@@ -49,7 +49,7 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        return MovieGenreModel.from_pretrained(name, revision=revision or "main").eval()
+        return MovieGenreModel.from_pretrained(name, revision=revision or "main").eval().to(_device())
     except ConnectionError:
         raise
     except OSError as error:
@@ -60,6 +60,15 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
     # A configuration that this code does not read, damaged weights, weights of other sizes.
     except (StrictDataclassError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{name!r} cannot be loaded: {str(error.__cause__ or error).splitlines()[0]}") from None
+
+
+def _device() -> str:
+    """Where a model computes: of several processes on a machine with GPUs, each takes its own."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
 def model_file(name: str, revision: str | None, file: str, cached: bool = False) -> str | None:

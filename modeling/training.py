@@ -481,10 +481,14 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         results = _decide(model, scored, twin)
         save_model(model, tokenizer, output, arguments.weights_dtype)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
+        transfer = {
+            "transfer": len(films.transfer),
+            "transfer_has_genres": films.reading is not None,
+            "transfer_sha256": file_hash(data.transfer_file) if data.transfer_file else None,
+        }
         record = {
             "command": _command(sys.argv[1:], secret),
-            "data": source
-            | {"films": {name: len(part) for name, part in films.parts.items()}, "transfer": len(films.transfer)},
+            "data": source | {"films": {name: len(part) for name, part in films.parts.items()}} | transfer,
             "arguments": given(data, network, arguments),
             "seed": arguments.seed,
             "parameters": model.num_parameters(),

@@ -34,3 +34,17 @@ def test_damaged_weights_and_weights_of_other_sizes_are_named(tmp_path):
 def test_a_model_that_is_not_there_is_named(tmp_path, backend):
     with pytest.raises((ValueError, ConnectionError), match="nowhere"):
         backends.load(str(tmp_path / "nowhere"), backend=backend)
+
+
+def test_each_process_of_a_machine_takes_its_own_gpu(tmp_path, monkeypatch):
+    model, places = tiny_model(), []
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr(type(model), "to", lambda model, place: places.append(place) or model)
+    backends.load(str(tmp_path))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    backends.load(str(tmp_path))
+    for rank in "123":
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        backends.load(str(tmp_path))
+    assert places == ["cpu", "cuda:0", "cuda:1", "cuda:0", "cuda:1"]

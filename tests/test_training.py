@@ -92,6 +92,7 @@ def test_a_run_leaves_its_record_its_split_and_its_curves_but_no_pickle(run, som
     folder, _ = run
     record = json.loads((folder / "training.json").read_text())
     assert record["data"]["films"]["train"] > record["data"]["films"]["validation"] > 0
+    assert (record["data"]["transfer"], record["data"]["transfer_has_genres"]) == (0, False)
     assert record["seed"] == 42
     assert record["best_epoch"] in (1.0, 2.0)
     assert set(record["results"]) == {"train", "validation"}
