@@ -34,6 +34,13 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(f"{__doc__}\n{settings()}")
         return
+    if len(sys.argv) > 1:
+        print(
+            f"app.py takes no {sys.argv[1]}: settings come from the environment, as in PORT=8000 python app.py; "
+            "app.py --help lists them",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     try:
         service = serving.Service()
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 _TRANSFORMERS_KEYS = {
     *("model_type", "auto_map", "num_labels", "name_or_path", "_name_or_path", "torch_dtype", "tokenizer_class"),
     *("attn_implementation", "experts_implementation", "output_attentions", "use_cache", "_commit_hash"),
+    *("bos_token_id", "eos_token_id"),  # the Trainer's, where the tokenizer has them
 }
 
 

@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -157,7 +158,7 @@ def resolve_thresholds(
             raise ValueError(f"no genre {', '.join(map(repr, unknown))}; this model knows {', '.join(genres)}")
         default = resolve_thresholds(None, genres, profiles, default_profile)
         values = np.array([threshold.get(genre, default[i]) for i, genre in enumerate(genres)], dtype=float)
-    elif isinstance(threshold, (int, float)) and not isinstance(threshold, bool):
+    elif isinstance(threshold, Real) and not isinstance(threshold, bool):
         values = np.full(len(genres), float(threshold))
     else:
         raise TypeError(
@@ -237,10 +238,12 @@ def expected_f1(probabilities: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     inside = _poisson_binomial(np.where(chosen, probabilities, 0.0))  # (films, genres + 1)
     outside = _poisson_binomial(np.where(chosen, 0.0, probabilities))
     true, other = np.ogrid[: inside.shape[1], : outside.shape[1]]
-    size = chosen.sum(axis=1)[:, None, None]
-    total = size + true + other
-    f1 = np.where(total == 0, 1.0, 2 * true / np.maximum(total, 1))
-    return np.einsum("nt,nr,ntr->n", inside, outside, f1)
+    sizes, expected = chosen.sum(axis=1), np.empty(len(chosen))
+    for size in np.unique(sizes):
+        films, total = sizes == size, size + true + other
+        f1 = np.where(total == 0, 1.0, 2 * true / np.maximum(total, 1))
+        expected[films] = ((inside[films] @ f1) * outside[films]).sum(axis=1)
+    return expected
 
 
 def _poisson_binomial(probabilities: np.ndarray) -> np.ndarray:
@@ -277,6 +280,14 @@ class Window:
     truncated_at: int | None
 
 
+def window_starts(pieces: int, room: int, stride: int | None) -> range:
+    """Word pieces at which windows of `room` pieces begin that share `stride` with their neighbours.
+
+    The last one begins where everything behind it fits; without a stride there is one window.
+    """
+    return range(1) if stride is None else range(0, max(pieces - stride, 1), room - stride)
+
+
 def split_windows(
     ids: Sequence[Sequence[int]],
     offsets: Sequence[Sequence[tuple[int, int]]],
@@ -308,8 +319,7 @@ def split_windows(
     for text, (pieces, spans) in enumerate(zip(ids, offsets, strict=True)):
         if not pieces:
             raise ValueError(f"texts[{text}] has no words: there is nothing to classify")
-        # The last window begins where everything behind it fits.
-        starts = [0] if stride is None else range(0, max(len(pieces) - stride, 1), room - stride)
+        starts = window_starts(len(pieces), room, stride)
         truncated_at = int(spans[room - 1][1]) if stride is None and len(pieces) > room else None
         for start in starts:
             part = slice(start, start + room)

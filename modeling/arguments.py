@@ -1,5 +1,6 @@
 """What train.py can be told, on the command line or in a YAML file."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import HubStrategy
+
+from .metrics import SCORES
 
 
 @dataclass
@@ -130,6 +133,19 @@ class ModelArguments:
         if self.embedding_init not in ("cooccurrence", "normal"):
             raise ValueError(f"embedding_init={self.embedding_init!r} is not known; choose cooccurrence or normal")
 
+    def layers(self) -> list[int] | None:
+        """Indices of the layers of `init_from` to keep.
+
+        Raises:
+            ValueError: if they are no numbers.
+        """
+        if not self.init_layers:
+            return None
+        try:
+            return [int(layer) for layer in self.init_layers.split(",")]
+        except ValueError:
+            raise ValueError(f"init_layers={self.init_layers!r} must be numbers with commas, as 0,1,3,5") from None
+
     def config_values(self) -> dict[str, Any]:
         """What was given for the network's configuration."""
         own = {"init_from", "init_layers", "tokenizer", "train_tokenizer", "embedding_init"}
@@ -163,9 +179,9 @@ class MovieGenreTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept: the best and the newest"})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "finish with the epoch that has the best F1"})
     metric_for_best_model: str | None = field(
-        default="eval_validation_micro_f1", metadata={"help": "what the best epoch is best in"}
+        default="eval_validation_micro_f1",
+        metadata={"help": "what the best epoch is best in: loss or a score, as macro_f1, of the validation films"},
     )
-    greater_is_better: bool | None = field(default=True, metadata={"help": "whether more of that is better"})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide a loss that is not a number"})
     dataloader_pin_memory: bool = field(
         default=torch.cuda.is_available(), metadata={"help": "pin batches in memory, for a GPU"}
@@ -206,7 +222,7 @@ class MovieGenreTrainingArguments(TrainingArguments):
         },
     )
     early_stopping_patience: int = field(
-        default=4, metadata={"help": "epochs without a better F1 after which training stops; 0 never stops early"}
+        default=4, metadata={"help": "scorings without a better one after which training stops; 0 never stops early"}
     )
     weights_dtype: str = field(
         default="float32",
@@ -222,33 +238,44 @@ class MovieGenreTrainingArguments(TrainingArguments):
         """Reject values out of range, then let Hugging Face check its own."""
         if self.cpu_threads < 0:
             raise ValueError(f"cpu_threads={self.cpu_threads} must be 0 (all cores) or a number of threads")
-        if self.loss not in ("bce", "focal"):
-            raise ValueError(f"loss={self.loss!r} is not known; choose bce or focal")
-        for name in ("token_dropout", "other_people", "typos"):
+        for name, known in (("loss", ("bce", "focal")), ("weights_dtype", ("float32", "float16"))):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name}={value!r} is not known; choose {' or '.join(known)}")
+        for name in ("token_dropout", "other_people", "typos", "teacher_weight"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise ValueError(f"{name}={value} must lie in [0, 1]")
         if not all(self.teacher.split(",")) or ("none" in self.teacher.split(",") and self.teacher != "none"):
             raise ValueError(f"teacher={self.teacher!r} must be none, or names with commas between them")
-        if not 0 <= self.teacher_weight <= 1:
-            raise ValueError(f"teacher_weight={self.teacher_weight} must lie in [0, 1]")
         if self.hint_weight < 0:
             raise ValueError(f"hint_weight={self.hint_weight} must not be negative")
         if self.hint_weight and self.encoder_teacher is None:
             raise ValueError(f"hint_weight={self.hint_weight} needs an encoder that teaches, not {self.teacher!r}")
-        if self.weights_dtype not in ("float32", "float16"):
-            raise ValueError(f"weights_dtype={self.weights_dtype!r} is not known; choose float32 or float16")
+        if self.save_only_model:
+            raise ValueError("save_only_model leaves checkpoints that no run can go on from: leave it out")
+        if self.metric_for_best_model:
+            self.metric_for_best_model = _measure(self.metric_for_best_model)
         if self.bf16 and not torch.accelerator.is_available():  # Hugging Face takes it for a GPU's, unless told
             self.use_cpu = True
         if self.ddp_find_unused_parameters is None:  # each step uses all, a hint's beyond what forward() shows
             self.ddp_find_unused_parameters = False
         super().__post_init__()
-        if self.metric_for_best_model and not self.metric_for_best_model.startswith("eval_"):
-            self.metric_for_best_model = f"eval_{self.metric_for_best_model}"  # as the Trainer itself reads it
         if self.hub_strategy != HubStrategy.END:
             raise ValueError(
                 f"hub_strategy={self.hub_strategy!s} would put half-trained models, without their code, on the main "
                 "branch: leave it out, and push_to_hub publishes the finished model. Checkpoints stay in output_dir"
             )
+
+
+def _measure(name: str) -> str:
+    """What the Trainer calls a measure of the validation films.
+
+    Raises:
+        ValueError: if there is no such measure.
+    """
+    measure = name.removeprefix("eval_").removeprefix("validation_")
+    if measure not in ("loss", *SCORES):
+        raise ValueError(f"metric_for_best_model={name!r} is not measured; choose from loss, {', '.join(SCORES)}")
+    return f"eval_validation_{measure}"
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments, MovieGenreTrainingArguments]:
@@ -278,7 +305,12 @@ def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments,
         if unknown := sorted(set(values) - flags):
             raise ValueError(f"{path}: {unknown[0]!r} is not a flag of train.py; see train.py --help")
         # As words of the command line, so that types are checked by the same parser; later words win.
-        words = [word for key, value in values.items() if value is not None for word in (f"--{key}", str(value))]
+        words = []
+        for key, value in values.items():
+            if isinstance(value, list):
+                words += [f"--{key}", *map(str, value)]
+            elif value is not None:
+                words += [f"--{key}", json.dumps(value) if isinstance(value, dict) else str(value)]
         argv = [*words, *argv]
     data, model, training = parser.parse_args_into_dataclasses(argv)
     return data, model, training

@@ -4,19 +4,32 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 class Model(Protocol):
     """What both have in common."""
 
     config: Any
+    tokenizer: Any
 
     def predict_genres(self, texts: Any, **options: Any) -> Any:
         """Genres of descriptions."""
 
 
+def cores() -> int:
+    """Cores that this process may use: a scheduler may have given it a part of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def share_of_cores() -> int:
     """Threads of this process: accelerate launch leaves one to each, whatever the number of cores."""
-    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def locate(name: str) -> str:
+    """Where a model is; "checkpoint", the default, lies beside this package wherever a program was started."""
+    return str(ROOT / name) if name == "checkpoint" and not Path(name).exists() else name
 
 
 def load(name: str, revision: str | None = None, *, backend: str = "torch", threads: int | None = None) -> Any:
@@ -53,6 +66,8 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
     except ConnectionError:
         raise
     except OSError as error:
+        if (Path(name) / "model.onnx").exists():
+            raise ValueError(f"{name!r} is an ONNX folder: name the backend onnx") from None
         raise ValueError(
             f"no model in {name!r}: neither a folder with config.json nor a repository that the Hub gives "
             f"({str(error).splitlines()[0]})"
@@ -66,7 +81,8 @@ def _device() -> str:
     """Where a model computes: of several processes on a machine with GPUs, each takes its own."""
     import torch
 
-    if not torch.cuda.is_available():
+    # ZeroGPU lends its GPU to the page's handlers alone: other doors would have none.
+    if not torch.cuda.is_available() or "SPACES_ZERO_GPU" in os.environ:
         return "cpu"
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 

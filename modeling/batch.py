@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 RESAMPLES = 300  # of the bootstrap: a person is waiting
+UNKNOWN_SHOWN = 10  # genres of the file that the model does not know
 DISAGREEMENTS = 20  # films shown where file and model differ most
 KEEP_SECONDS = 3600  # results are deleted after that
 RESULTS = tempfile.TemporaryDirectory(prefix="movie-genres-")
@@ -38,6 +39,7 @@ class Batch:
         predictions: one a film.
         scored: number of films whose genres are all known to the model.
         metrics: scores and their 95 % intervals over those films; None if there are none.
+        unknown_genres: the file's genres that the model does not know, and of how many films each.
         disagreements: films whose own genres are least probable under the model, worst first.
         path: the complete result as CSV.
     """
@@ -47,6 +49,7 @@ class Batch:
     predictions: list[GenrePrediction]
     scored: int = 0
     metrics: dict[str, Any] | None = None
+    unknown_genres: dict[str, int] = field(default_factory=dict)
     disagreements: list[dict[str, Any]] = field(default_factory=list)
     path: Path = Path()
 
@@ -133,16 +136,19 @@ def _named(message: str, path: Path) -> str:
 
 
 def _compare(batch: Batch, service: Service) -> None:
-    """Score the predictions against the file's genres, where they are all known to the model."""
-    from .data import genre_matrix
+    """Score the predictions against the file's genres, where the model knows them all, in whatever case."""
     from .metrics import bootstrap, decision_scores, disagreements, ranking_scores
 
     genres = service.genres
-    known = [i for i, names in enumerate(batch.films["genre"]) if names and set(names) <= set(genres)]
+    spelt = {genre.casefold(): genre for genre in genres}
+    told = [[spelt.get(name.casefold(), name) for name in names] for names in batch.films["genre"]]
+    unknown = Counter(name for names in told for name in names if name not in genres)
+    batch.unknown_genres = dict(unknown.most_common(UNKNOWN_SHOWN))
+    known = [i for i, names in enumerate(told) if names and set(names) <= set(genres)]
     batch.scored = len(known)
     if not known:
         return
-    truth = genre_matrix(batch.films.select(known), genres)
+    truth = np.array([[genre in told[i] for genre in genres] for i in known], dtype=float)
     probabilities = np.array([list(batch.predictions[i].probabilities.values()) for i in known])
     chosen = np.array([[genre in batch.predictions[i].genres for genre in genres] for i in known])
     intervals = bootstrap(decision_scores, [truth, chosen], resamples=RESAMPLES)

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 import sys
@@ -114,7 +115,7 @@ def predict_file(
         more = f"\n... and {found.bad - len(found.problems)} more" if found.bad > len(found.problems) else ""
         raise DataError(f"{problems.report()}{more}\nmend them, or leave them out with --skip-bad-rows")
     if not found.rows:
-        raise DataError(f"{source} has no usable row")
+        raise DataError(Problems(source, found.problems).nothing_left())
     folder = output.with_name(f".{output.name}.shards") if single else output
     _open_folder(folder, about | {"input": found.digest, "rows": found.rows, "shard_rows": shard_rows})
 
@@ -258,14 +259,19 @@ def _join(shards: Sequence[Path], output: Path) -> None:
                 for shard in shards:
                     writer.write_table(pq.read_table(shard))
             return
+        schema = pq.read_schema(shards[0])
+        predicted = {field.name for field in schema if field.type == pa.float32()}
         with temporary.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
-            for number, shard in enumerate(shards):
-                for row in pq.read_table(shard).to_pylist():
-                    row = {name: round(v, 6) if isinstance(v, float) else v for name, v in row.items()}
-                    if output.suffix == ".jsonl":
-                        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                        continue
-                    if number == 0 and file.tell() == 0:
-                        table.writerow(map(formula_safe, row))
+            if output.suffix == ".csv":
+                table.writerow(map(formula_safe, schema.names))
+            for row in (row for shard in shards for row in pq.read_table(shard).to_pylist()):
+                for name, value in row.items():
+                    if isinstance(value, float) and not math.isfinite(value):  # JSON knows none
+                        row[name] = None
+                    elif name in predicted and value is not None:
+                        row[name] = round(value, 6)
+                if output.suffix == ".csv":
                     table.writerow(map(formula_safe, row.values()))
+                else:
+                    file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")

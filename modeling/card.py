@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData, SpaceCardData
 from jinja2 import ChainableUndefined, Environment
+
+from .backends import ROOT
 
 if TYPE_CHECKING:
     from . import MovieGenreModel
@@ -39,6 +42,7 @@ def render_card(
     A section appears when what it reports exists. Arguments as of `publish_model`.
     """
     from . import MovieGenreModel
+    from .data import file_hash
 
     folder = Path(folder)
     model = MovieGenreModel.from_pretrained(folder).eval()
@@ -52,6 +56,7 @@ def render_card(
     scored_on = (evaluation.get("data") or trained_on).get("source", source)
     scored_name = "TMDB top-rated films" if is_tmdb and scored_on == source else scored_on
     scored_name += ", test part" if evaluation else ", validation part"
+    english = trained_on.get("sha256") in (TMDB_LIST, file_hash(ROOT / "data" / "movies.csv"))
     base_model = getattr(model.config, "base_model", None) or training.get("base_model")
     scores = _eval_results(tested, scored_on, scored_name)
     if own := further.get("own_films"):
@@ -59,7 +64,7 @@ def render_card(
         scores += _eval_results(figures, own["data"]["source"], "the project's own films, test part")
     data = ModelCardData(
         model_name=repo.rpartition("/")[2],
-        language="en",
+        language="en" if english else None,
         license=license,
         library_name="transformers",
         pipeline_tag="text-classification",
@@ -91,6 +96,7 @@ def render_card(
         results=further,
         source=source,
         is_tmdb=is_tmdb,
+        english=english,
         base_model=base_model,
         figures=_figures,
         picture=(folder / "genres.png").exists(),
@@ -101,7 +107,7 @@ def render_card(
 
 def _without_places(command: str) -> str:
     """A command with bare names for files that are somewhere else on the machine where it was given."""
-    return " ".join(re.sub(r"^(\.\.|~|/).*/", "", word) for word in command.split(" "))
+    return shlex.join(re.sub(r"^(\.\.|~|/).*/", "", word) for word in shlex.split(command))
 
 
 def render_space_card(model: str, commit: str, preload: Sequence[str], gradio: str) -> str:

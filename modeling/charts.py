@@ -156,6 +156,14 @@ def problems(found: Sequence[str], limit: int = 100) -> str:
     return f'<p class="mg-note"><b>{rows} left out:</b></p><ul class="mg-problems">{items}{more}</ul>'
 
 
+def unknown_genres(found: Mapping[str, int]) -> str:
+    """Genres of a file that the model does not know, and of how many films each."""
+    if not found:
+        return ""
+    names = ", ".join(f"{name} ({films:,})" for name, films in found.items())
+    return f'<p class="mg-note"><b>Not compared:</b> films of genres that the model does not know, {escape(names)}.</p>'
+
+
 def figures(caption: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table: text in the first column, figures in the others."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)

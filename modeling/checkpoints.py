@@ -18,15 +18,28 @@ from safetensors import SafetensorError
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from .configuration_movie_genre import MovieGenreConfig
 
 logger = logging.getLogger(__name__)
 
 SEAL = "seal.json"
+TEXTS = "texts.sha256"
 BYTES_A_PARAMETER = 12  # the weight in 32 bits, and AdamW's two moments of it
 
 
 class CheckpointTrainer(Trainer):
-    """Hugging Face's Trainer, which seals its checkpoints and stops at a loss or gradient that is not finite."""
+    """Hugging Face's Trainer, which seals its checkpoints and stops at a loss or gradient that is not finite.
+
+    Args:
+        texts: hash of what is trained on, for checkpoints to tell their run by.
+        options: the Trainer's.
+    """
+
+    def __init__(self, *, texts: str = "", **options: Any) -> None:
+        self.texts = texts
+        super().__init__(**options)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One forward and backward pass.
@@ -50,6 +63,11 @@ class CheckpointTrainer(Trainer):
             raise FloatingPointError(_sick("a gradient is not finite", self.args, self.state))
         return norm
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """One epoch, unless training has stopped before it: the Trainer would look after the first step only."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save, seal, and only then let go of older checkpoints.
 
@@ -64,12 +82,13 @@ class CheckpointTrainer(Trainer):
             super()._save_checkpoint(*args, **kwargs)
             self.accelerator.wait_for_everyone()
             if told.should_save:
+                (folder / TEXTS).write_text(self.texts, encoding="utf-8")
                 seal(folder)
         except (OSError, RuntimeError, SafetensorError) as error:  # a full disk has a different name in each library
             shutil.rmtree(folder, ignore_errors=True)
             raise OSError(
-                f"{folder} could not be written ({str(error).splitlines()[0]}): free some space, and go on with "
-                "--resume_from_checkpoint true"
+                f"{folder} could not be written ({str(error).partition(os.linesep)[0]}): free some space, and go on "
+                "with --resume_from_checkpoint true"
             ) from error
         finally:
             told.save_total_limit = limit
@@ -118,6 +137,67 @@ def last_whole_checkpoint(output: Path) -> Path | None:
     return None
 
 
+def resume_point(arguments: TrainingArguments, output: Path) -> tuple[str | None, list[Path]]:
+    """Checkpoint to go on from, None to start anew; and those that will have to go, since they come after it.
+
+    Raises:
+        ValueError: if the one named is not whole, or an earlier run would be overwritten.
+    """
+    there, asked = checkpoints(output), arguments.resume_from_checkpoint
+    overwrite = getattr(arguments, "overwrite_output_dir", False)
+    last: Path | None = None
+    if asked in ("true", "True", "last"):
+        last = last_whole_checkpoint(output)
+        logger.warning("%s", f"going on from {last}" if last else f"{output} has no whole checkpoint: starting anew")
+    elif asked not in (None, "false", "False"):
+        last = Path(asked)
+        if why := flaw(last) if last.is_dir() else "there is no such folder":
+            raise ValueError(f"{last} cannot be resumed from: {why}; --resume_from_checkpoint true finds one that can")
+        if there and not there[0].samefile(last) and not overwrite:
+            raise ValueError(
+                f"{output} holds checkpoints that do not lead to {last}, the newest {there[0].name}: "
+                "--overwrite_output_dir true gives them up"
+            )
+    elif there and not overwrite:
+        raise ValueError(
+            f"{output} holds checkpoints of an earlier run: --resume_from_checkpoint true goes on with it, "
+            "--overwrite_output_dir true starts anew"
+        )
+    if last is None and not overwrite and (output / SAFE_WEIGHTS_NAME).exists():
+        raise ValueError(
+            f"{output} holds a finished model: name another --output_dir, or --overwrite_output_dir true replaces it"
+        )
+    later = next((i for i, checkpoint in enumerate(there) if last and checkpoint.samefile(last)), len(there))
+    return str(last) if last else None, there[:later]
+
+
+def check_same(checkpoint: Path, config: MovieGenreConfig, texts: str) -> None:
+    """See that a run that goes on is the one that was begun.
+
+    Args:
+        checkpoint: to go on from.
+        config: of the network that is to be trained.
+        texts: hash of what it is trained on.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    before = MovieGenreConfig.from_pretrained(checkpoint)
+    names = [*MovieGenreConfig.__annotations__.keys() - {"threshold_profiles", "default_profile"}, "genres"]
+    differences = [
+        f"{name} {getattr(before, name)!r}, not {getattr(config, name)!r}"
+        for name in names
+        if getattr(before, name) != getattr(config, name)
+    ]
+    if not differences and (checkpoint / TEXTS).read_text(encoding="utf-8") != texts:
+        differences = ["other descriptions"]
+    if differences:
+        raise ValueError(
+            f"{checkpoint} was trained with {'; '.join(differences)}: give it its own flags and films, or start anew "
+            "with --overwrite_output_dir true"
+        )
+
+
 def checkpoints(output: Path) -> list[Path]:
     """Checkpoints of a run, newest first, whole or not."""
     folders = [path for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdecimal()]
@@ -139,6 +219,7 @@ def check_space(output: Path, parameters: int, kept: int | None) -> None:
         BYTES_A_PARAMETER * ((kept or 2) + 1) + 4
     )  # while one is written, the others are still there
     free = shutil.disk_usage(next(path for path in (output, *output.resolve().parents) if path.exists())).free
+    free += sum(file.stat().st_size for folder in checkpoints(output) for file in folder.rglob("*") if file.is_file())
     if free < needed:
         raise ValueError(
             f"{output} needs {needed / 1e6:,.0f} MB for its checkpoints, and its disk has {free / 1e6:,.0f} MB: free "

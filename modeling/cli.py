@@ -6,12 +6,13 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .backends import load, model_file, share_of_cores
+from .backends import load, locate, model_file, share_of_cores
 
 if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answers at once
     import numpy as np
@@ -27,7 +28,9 @@ app = typer.Typer(
     help="Genres of films from their descriptions.",
 )
 
-ModelOption = Annotated[str, typer.Option(help="Folder or Hub repository of the model.", envvar="MODEL_ID")]
+ModelOption = Annotated[
+    str, typer.Option(help="Folder or Hub repository of the model.", envvar="MODEL_ID", callback=locate)
+]
 RevisionOption = Annotated[str | None, typer.Option(help="Revision of a Hub repository.", envvar="MODEL_REVISION")]
 DataOption = Annotated[
     str, typer.Option(help="Films: a .csv, .parquet or .jsonl file, or the id of a data set on the Hub.")
@@ -70,6 +73,8 @@ class Films:
         )
         if problems:
             print(f"{len(problems)} bad rows left out, the first: {problems[0]}", file=sys.stderr)
+        if split_file is not None and split is None:
+            raise ValueError("--split-file says which films are of a --split: name one of train, validation, test")
         if split is not None:
             if split_file is not None:
                 films = assign_splits(films, stored=read_split(split_file))
@@ -111,10 +116,18 @@ def _agreement(model: "MovieGenreModel", texts: list[str], mc_samples: int) -> "
 
 def _read_off_topic(path: Path) -> tuple[list[str], list[str]]:
     """Texts that are no films, and of what kind each is."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    from .prediction_movie_genre import WORD
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"--off-topic {path} is no CSV file in UTF-8: {error}") from None
     if not rows or not {"kind", "text"} <= rows[0].keys():
         raise ValueError(f"--off-topic {path} must have rows and the columns kind and text")
+    for number, row in enumerate(rows, 1):
+        if not WORD.search(row["text"] or ""):
+            raise ValueError(f"--off-topic {path}: text {number} has no words")
     return [row["text"] for row in rows], [row["kind"] for row in rows]
 
 
@@ -151,9 +164,23 @@ def _off_topic(
     return result
 
 
+def _check_writable(path: Path) -> None:
+    """See that a file can be written before the work whose result it shall hold.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"{path} {'is a folder: name a file' if path.is_dir() else 'cannot be written'}")
+
+
 def _threshold(text: str | None) -> float | str | None:
     """A number, where the text is one; else the name of a profile."""
-    return float(text) if text is not None and text.replace(".", "", 1).isdigit() else text
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 @app.command()
@@ -168,7 +195,9 @@ def predict(
     ] = None,
     mc_samples: Annotated[int, typer.Option(help="Monte-Carlo dropout masks, for uncertainty; 0 for none.", min=0)] = 0,
     words: Annotated[bool, typer.Option("--words", help="Add the weight of each word.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Makes Monte-Carlo results repeatable.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Makes Monte-Carlo results repeatable.", min=0, max=2**63 - 1)
+    ] = None,
     stride: Annotated[
         int | None, typer.Option(help="Read long texts in windows that share so many tokens, instead of cutting them.")
     ] = None,
@@ -201,6 +230,7 @@ def predict(
 
         if mc_samples and seed is None:
             options["seed"] = 0  # a run that goes on after a kill, or is split, draws what any other would
+        loaded.predict_genres("A film.", **options)  # a wrong option is told before anything is written
         about = {"model": model, "revision": _identity(model, revision, backend), "backend": backend, **options}
         rank, world_size = (int(os.environ.get(*pair)) for pair in (("RANK", "0"), ("WORLD_SIZE", "1")))
         rows = predict_file(
@@ -217,9 +247,40 @@ def predict(
         part = f" (process {rank + 1} of {world_size})" if world_size > 1 else ""
         print(f"genres of {rows:,} rows in {output}{part}")
         return
-    texts = texts or [line.strip() for line in sys.stdin if line.strip()]
-    for prediction in loaded.predict_genres(texts, **options):
-        print(json.dumps(prediction.to_dict(), ensure_ascii=False))
+    for chunk in _described(texts):
+        for prediction in loaded.predict_genres(chunk, **options):
+            print(json.dumps(prediction.to_dict(), ensure_ascii=False))
+        sys.stdout.flush()
+
+
+def _described(texts: list[str] | None) -> Iterator[list[str]]:
+    """Descriptions given as arguments, at once; without any, the lines of standard input, some at a time.
+
+    Raises:
+        ValueError: for one without words, or none at all.
+    """
+    from .prediction_movie_genre import WORD
+
+    place, at_once = ("description", len(texts)) if texts else ("line", 1 if sys.stdin.isatty() else 256)
+    number, found = 0, []
+    try:
+        for number, text in enumerate(texts or sys.stdin, 1):
+            text.encode()
+            if WORD.search(text):
+                found.append(text.strip())
+            elif texts or text.strip():
+                raise ValueError(f"{place} {number} has no words: describe the film in a sentence or two")
+            if len(found) == at_once:
+                yield found
+                found = []
+    except UnicodeEncodeError:
+        raise ValueError(f"{place} {number} is not UTF-8") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"a line of standard input behind line {number} is not UTF-8") from None
+    if found:
+        yield found
+    if not number:
+        raise ValueError("standard input is empty: give descriptions as arguments, or one a line")
 
 
 def _identity(model: str, revision: str | None, backend: str) -> str:
@@ -285,10 +346,12 @@ def evaluate(
     from .metrics import certainties, evaluation
     from .prediction_movie_genre import choose, resolve_thresholds
 
+    if mc_samples == 1:
+        raise ValueError("--mc-samples must be 0, for none, or 2 and more: one has no spread")
     others = None if off_topic is None else _read_off_topic(off_topic)
-    for path in (output, disagreements, probabilities):  # what could fail does so before the work
+    for path in (output, disagreements, probabilities):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _check_writable(path)
     loaded = load(model, revision)
     config = loaded.config
     rule = _threshold(profile)
@@ -348,8 +411,9 @@ def tune(
 
     if objective not in OBJECTIVES:
         raise ValueError(f"--objective {objective!r} is not known; choose from {', '.join(OBJECTIVES)}")
-    if output.exists() and any(output.iterdir()):
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"--output {output} is not an empty folder: name a new one")
+    output.mkdir(parents=True, exist_ok=True)
     loaded = load(model, revision)
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
     thresholds = tune_thresholds(films.truth, films.probabilities, objective, min_genres=loaded.config.min_genres)
@@ -360,7 +424,8 @@ def tune(
     loaded.save_pretrained(output)
     loaded.tokenizer.save_pretrained(output)
     if record := model_file(model, revision, "training.json"):  # the card says by it where the model comes from
-        (output / "training.json").write_text(record, encoding="utf-8")
+        told = {name: value for name, value in json.loads(record).items() if name != "results"}  # of other thresholds
+        (output / "training.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for genre, threshold in zip(loaded.config.genres, thresholds, strict=True):
         print(f"{genre:<16} {threshold:.3f}")
     print(f"profile {objective!r} is the default of the model in {output}")

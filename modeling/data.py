@@ -35,11 +35,11 @@ MAX_CELL_CHARACTERS = 1_000_000
 MAX_LINE_CHARACTERS = 16_000_000
 NOTHING = ("none", "nan", "null", "n a", "na")  # how programs write a missing value, normalised
 PROBLEMS_SHOWN = 20
-DELIMITERS = ",;\t"
-# What a spreadsheet may take for a formula, full-width forms and leading blanks included; numbers are none. Where
-# another delimiter than the comma is usual, a cell may begin in the middle of a text.
-FORMULA = re.compile(r"^\s*[=+\-@＝＋－＠]|^[\t\r\n\0]")
-FORMULA_INSIDE = re.compile(r"([;|\t\r\n\0][^\S\t\r\n]*)([=+\-@＝＋－＠])")
+DELIMITERS = ",;\t|"
+# What a spreadsheet may take for a formula, full-width forms, leading blanks and a quote included; numbers are none.
+# Where another delimiter than the comma is usual, a cell may begin in the middle of a text.
+FORMULA = re.compile(r"^[\s\"\ufeff]*[=+\-@＝＋－＠]|^[\t\r\n\0]")
+FORMULA_INSIDE = re.compile(r"([;|\t\r\n\0](?:[^\S\t\r\n]|[\"\ufeff])*)([=+\-@＝＋－＠])")
 SURROGATE = re.compile("[\ud800-\udfff]")
 NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
 
@@ -85,6 +85,11 @@ class Problems:
         if len(self.found) > PROBLEMS_SHOWN:
             lines.append(f"... and {len(self.found) - PROBLEMS_SHOWN} more")
         return "\n".join(lines)
+
+    def nothing_left(self) -> str:
+        """What to say where no row is good."""
+        why = f": {self.found[0]}" if self.found else ""
+        return f"{self.source} has no usable row{why}"
 
 
 def formula_safe(value: Any) -> Any:
@@ -138,25 +143,29 @@ def read_films(
     source = str(source)
     aliases = GENRE_MAP | dict(genre_map or {})
     known = None if genres is None else set(genres)
+    spelt = {genre.casefold(): genre for genre in genres or ()}
     problems = Problems(source)
     rows: list[dict[str, Any]] = []
-    names: dict[str, str] = {}
+    names_in = _ColumnNames(columns, source, require_genre)
     for number, record in enumerate(_records(source, problems), 1):
         if max_rows is not None and number + len(problems.found) > max_rows:
             raise DataError(f"{source} has more than {max_rows:,} rows: send it in parts")
-        names = names or _find_columns(record, columns, source, require_genre)
+        names = names_in(record)
         row = {name: value for name, value in record.values.items() if name not in names.values()}
         if "place" in row:
             row["input_place"] = row.pop("place")
         told = {name: record.values.get(column) for name, column in names.items()}
         row |= {
-            "movie_name": str(told.get("movie_name") or ""),
+            "movie_name": _name(told.get("movie_name")),
             "description": told["description"],
-            "split": str(told.get("split") or ""),
+            "split": _name(told.get("split")),
             "place": record.place,
         }
         try:
-            row["genre"] = parse_genres(told.get("genre"), aliases)
+            found = parse_genres(told.get("genre"), aliases)
+            row["genre"] = list(dict.fromkeys(spelt.get(name.casefold(), name) for name in found))
+            if not require_genre and len(found) == 1 and normalise(found[0]) in NOTHING:
+                row["genre"] = []
             _check_row(row, known, require_genre)
         except DataError as error:
             problems.add(record.place, str(error))
@@ -165,9 +174,12 @@ def read_films(
     if problems.found and not skip_bad_rows:
         raise DataError(f"{problems.report()}\nmend them, or leave them out with --skip_bad_rows")
     if not rows:
-        raise DataError(f"{source} has no usable row")
+        raise DataError(problems.nothing_left())
     try:
-        return Dataset.from_list(rows), problems.found
+        keys = dict.fromkeys(key for row in rows for key in row)
+        if len(keys.keys() - row.keys()) > MAX_COLUMNS:  # JSON Lines, each with columns of its own
+            raise DataError(f"{source} has {len(keys):,} columns, more than {MAX_COLUMNS:,}")
+        return Dataset.from_dict({key: [row.get(key) for row in rows] for key in keys}), problems.found
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise DataError(f"{source}: a column holds values of different types: {_short(str(error), 200)}") from None
 
@@ -180,10 +192,9 @@ def stream_rows(
     Raises:
         DataError: if the source cannot be read, or has no column of descriptions.
     """
-    name = ""
+    names_in = _ColumnNames(Columns(description=text_column), str(source), False)
     for record in _records(str(source), problems):
-        name = name or _find_columns(record, Columns(description=text_column), str(source), False)["description"]
-        description = record.values.get(name)
+        description = record.values.get(names_in(record)["description"])
         try:
             _check_row({"description": description, "genre": []}, None, False)
         except DataError as error:
@@ -218,8 +229,11 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
     if not isinstance(value, (list, tuple)):
         raise DataError(f"genre is a {type(value).__name__}, expected text or a list")
     names = [item.get("name") if isinstance(item, Mapping) else item for item in value]
-    if not all(isinstance(name, str) for name in names):
-        raise DataError(f"genre {_short(str(value))} holds something other than names")
+    for name in names:
+        if not isinstance(name, str):
+            raise DataError(f"genre holds something other than names ({type(name).__name__})")
+        if SURROGATE.search(name):
+            raise DataError("genre holds half a character (a lone surrogate, \\ud800 to \\udfff)")
     stripped = [str(name).strip() for name in names if str(name).strip()]
     return list(dict.fromkeys(aliases.get(name, name) for name in stripped))
 
@@ -395,6 +409,33 @@ def _check_row(row: Mapping[str, Any], known: set[str] | None, require_genre: bo
         raise DataError(f"unknown genre {unknown[0]!r}, not one of {', '.join(sorted(known))}: map it with --genre_map")
 
 
+class _ColumnNames:
+    """Names of the contract's columns in each row: the lines of JSON Lines need not have the same."""
+
+    def __init__(self, columns: Columns, source: str, require_genre: bool) -> None:
+        self.wanted = columns, source, require_genre
+        self.first: dict[str, str] = {}
+        self.keys: Any = None
+        self.names = self.first
+
+    def __call__(self, record: Record) -> dict[str, str]:
+        """Name in the file of each column; the first row's, for a row that lacks one.
+
+        Raises:
+            DataError: if the first row lacks one.
+        """
+        if record.values.keys() != self.keys:
+            self.keys = record.values.keys()
+            try:
+                self.names = _find_columns(record, *self.wanted)
+            except DataError:
+                if not self.first:
+                    raise
+                self.names = self.first
+            self.first = self.first or self.names
+        return self.names
+
+
 def _find_columns(record: Record, columns: Columns, source: str, require_genre: bool) -> dict[str, str]:
     """Name in the file of each column of the contract."""
     present = {name.strip().lower(): name for name in reversed(record.values)}
@@ -432,13 +473,14 @@ def _records(source: str, problems: Problems) -> Iterator[Record]:
         raise DataError(f"{source} cannot be read: {error.strerror}") from None
     if not head:
         raise DataError(f"{source} is empty")
-    if path.suffix == ".parquet":
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
         yield from _parquet_records(source)
     elif head[:2] in (b"\x1f\x8b", b"PK", b"BZ") or head in (b"\xfd7zX", b"\x28\xb5\x2f\xfd"):
         raise DataError(f"{source} is compressed: unpack it first")
     elif head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{source} is UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
-    elif path.suffix in (".jsonl", ".json", ".ndjson"):
+    elif suffix in (".jsonl", ".json", ".ndjson"):
         yield from _json_records(path, problems)
     else:
         yield from _csv_records(path, problems)
@@ -460,7 +502,9 @@ def _hub_records(source: str) -> Iterator[Record]:
 
 def _parquet_records(source: str) -> Iterator[Record]:
     try:
-        batches = pq.ParquetFile(source).iter_batches(batch_size=1024)  # a row group at a time
+        file = pq.ParquetFile(source)
+        _check_header(file.schema_arrow.names, source)
+        batches = file.iter_batches(batch_size=1024)  # a row group at a time
         for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
             yield Record(f"{source}:row {number}", row)
     except (pa.ArrowException, OSError) as error:
@@ -468,6 +512,7 @@ def _parquet_records(source: str) -> Iterator[Record]:
 
 
 def _json_records(path: Path, problems: Problems) -> Iterator[Record]:
+    one_list = f"{path}:1: this is one JSON list; write one object a line (JSON Lines)"
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
@@ -475,12 +520,14 @@ def _json_records(path: Path, problems: Problems) -> Iterator[Record]:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
             if number == 1 and line.lstrip().startswith("["):
-                raise DataError(f"{path}:1: this is one JSON list; write one object a line (JSON Lines)") from None
+                raise DataError(one_list) from None
             problems.add(f"{path}:{number}", f"not JSON: {error}")
             continue
         if "\\ud" in line.lower() and SURROGATE.search(json.dumps(values, ensure_ascii=False)):
             problems.add(f"{path}:{number}", "half a character (a lone surrogate, \\ud800 to \\udfff)")
             continue
+        if number == 1 and isinstance(values, list):
+            raise DataError(one_list)
         if not isinstance(values, dict):
             problems.add(f"{path}:{number}", f"a {type(values).__name__}, expected an object")
             continue
@@ -489,44 +536,56 @@ def _json_records(path: Path, problems: Problems) -> Iterator[Record]:
 
 def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    lines = _lines(path)
-    first = next(lines, None)
-    if first is None:
-        raise DataError(f"{path} has no line")
-    delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
-    start = 1
-    try:
-        header = next(reader)
-        _check_header(header, path)
-        start = reader.line_num + 1
-        for values in reader:
-            place = f"{path}:{start}"
-            start = reader.line_num + 1
-            if not values:
+    lines, before, delimiter = _lines(path), 0, ""
+    for first in lines:
+        if asked := re.fullmatch(r"sep=([,;\t|])\s*", first):  # a spreadsheet's own way of saying so
+            delimiter = asked[1]
+        elif first.strip():
+            break
+        before += 1
+    else:
+        raise DataError(f"{path} has no line with text")
+    reader = csv.reader(
+        itertools.chain([first], lines), delimiter=delimiter or max(DELIMITERS, key=first.count), strict=True
+    )
+    start, header = before + 1, None
+    while True:
+        place = f"{path}:{start}"
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            message = str(error)
+            if header and "expected after" in message:  # the rest of the line is lost, and with it the row
+                problems.add(place, "a quote inside a quoted cell must be doubled")
+                start = before + reader.line_num + 1
                 continue
-            if len(values) != len(header):
-                problems.add(place, f"{len(values)} fields, expected {len(header)} as in the header")
-                continue
-            if values == header:
-                problems.add(place, "the header stands here again")
-                continue
+            if "unexpected end of data" in message:
+                message = "a quote that is opened here is never closed"
+            elif "field larger" in message:
+                message = f"a cell has more than {MAX_CELL_CHARACTERS:,} characters: is a quote left open?"
+            raise DataError(f"{place}: {message}") from None
+        start = before + reader.line_num + 1
+        if values is None:
+            return
+        if header is None:
+            _check_header(values, place)
+            header = values
+        elif not values:
+            continue
+        elif len(values) != len(header):
+            problems.add(place, f"{len(values)} fields, expected {len(header)} as in the header")
+        elif values == header:
+            problems.add(place, "the header stands here again")
+        else:
             yield Record(place, dict(zip(header, values, strict=True)))
-    except csv.Error as error:
-        message = str(error)
-        if "unexpected end of data" in message:
-            message = "a quote that is opened here is never closed"
-        elif "field larger" in message:
-            message = f"a cell has more than {MAX_CELL_CHARACTERS:,} characters: is a quote left open?"
-        raise DataError(f"{path}:{start}: {message}") from None
 
 
-def _check_header(header: Sequence[str], path: Path) -> None:
+def _check_header(header: Sequence[str], place: str) -> None:
     if len(header) > MAX_COLUMNS:
-        raise DataError(f"{path}:1: {len(header):,} columns, more than {MAX_COLUMNS:,}")
+        raise DataError(f"{place}: {len(header):,} columns, more than {MAX_COLUMNS:,}")
     doubled = [name for name, count in Counter(header).items() if count > 1 and name]
     if doubled:
-        raise DataError(f"{path}:1: column {doubled[0]!r} stands more than once in the header")
+        raise DataError(f"{place}: column {doubled[0]!r} stands more than once in the header")
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -535,6 +594,8 @@ def _lines(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_CHARACTERS), ""), 1):
+                if number == 1:
+                    line = line.lstrip("\ufeff")  # more than one mark
                 if len(line) == MAX_LINE_CHARACTERS:
                     raise DataError(f"{path}:{number}: a line has more than {MAX_LINE_CHARACTERS:,} characters")
                 if "\0" in line:
@@ -546,6 +607,11 @@ def _lines(path: Path) -> Iterator[str]:
             f"{path}: near line {number + 1}: byte 0x{byte:02x} is not UTF-8: "
             "save the file as UTF-8 (iconv -f LATIN1 -t UTF-8, if it is Latin-1)"
         ) from None
+
+
+def _name(value: Any) -> str:
+    """A title or the like; nothing for a missing value, of which Parquet has several."""
+    return "" if value is None or value != value else str(value)
 
 
 def _short(text: str, limit: int = 80) -> str:

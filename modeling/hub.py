@@ -27,6 +27,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
 from . import __version__
+from .backends import ROOT
 from .card import render_card, render_space_card
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 Kind = Literal["model", "dataset", "space"]
 What = Literal["new", "changed", "unchanged", "removed"]
 
-ROOT = Path(__file__).resolve().parent.parent
 RELEASE = f"v{__version__}"
 
 # What from_pretrained reads, on a machine that has never seen this package.

@@ -570,8 +570,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         ).to(device)
         ragged = bool(lengths.min() < lengths.max())  # without padding no mask is needed, and attention runs faster
         mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long().to(device) if ragged else None
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.inference_mode():
             pooled, weights = self.pooling(self._encode(input_ids, mask)[-1], mask)
             if not mc_samples:
                 logits = self.classifier(pooled)[None]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import onnxruntime
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from .backends import cores
 from .prediction_movie_genre import (
     GenrePrediction,
     assemble,
@@ -107,14 +107,14 @@ class MovieGenreOnnx:
             revision: of the repository.
             token: for a private repository.
             cache_dir: where to keep what the Hub gives.
-            threads: to compute with; the number of cores if None.
+            threads: to compute with; as many as there are cores for it if None.
 
         Raises:
             ValueError: if there is no such model.
         """
         folder = _find(str(name), revision, token, cache_dir)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.intra_op_num_threads = threads or cores()
         file = folder / MODEL_FILE
         try:
             session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

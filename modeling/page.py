@@ -15,6 +15,7 @@ from gradio import processing_utils, routes
 from starlette.exceptions import HTTPException
 
 from . import charts, serving
+from .backends import ROOT
 from .batch import Batch, predict_file
 from .prediction_movie_genre import verdict
 from .serving import RefusedError, Service, validated
@@ -71,12 +72,14 @@ def theme() -> gr.themes.Base:
         block_info_text_color_dark="*neutral_300",
         block_label_text_color="*primary_700",
         block_title_text_color="*primary_700",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
     )
 
 
 def examples() -> dict[str, str]:
     """Titles and descriptions of a few of the project's own test films."""
-    path = serving.ROOT / "data" / "movies.csv"
+    path = ROOT / "data" / "movies.csv"
     if not path.exists():
         return {}
     with path.open(encoding="utf-8", newline="") as file:
@@ -302,6 +305,7 @@ def report(batch: Batch) -> str:
     text = f'<p class="mg-note"><b>{len(batch.films):,} films read.</b></p>{charts.problems(batch.problems)}'
     if batch.metrics:
         text += charts.scores(batch.metrics, f"Against the file's own genres ({batch.scored:,} films)")
+    text += charts.unknown_genres(batch.unknown_genres)
     return text
 
 
@@ -375,12 +379,11 @@ def api_tab(service: Service) -> None:
         """Genres of the films in a CSV file with a header and a description in each row.
 
         Args:
-            file: the CSV file, with a genre column it is compared with the model; an agent that has not uploaded it
-                sends it as "data:text/csv;base64,...", for nothing is fetched from an address.
+            file: the CSV file, uploaded or as "data:text/csv;base64,..."; never an address, which is not fetched.
             threshold: name of a threshold profile; the model's default if empty.
 
         Returns:
-            Films read, problems by line, counts of genres, metrics and largest disagreements; and the complete CSV.
+            Films read, problems by line, counts of genres, metrics, genres not known, disagreements; the complete CSV.
         """
         try:
             if not file:
@@ -393,6 +396,7 @@ def api_tab(service: Service) -> None:
             "problems": batch.problems,
             "genres": batch.genre_counts,
             "metrics": batch.metrics,
+            "unknown_genres": batch.unknown_genres,
             "disagreements": batch.disagreements,
         }, str(batch.path)
 

@@ -4,12 +4,12 @@
 sends a `PredictRequest`, so that every limit binds them all.
 """
 
+import asyncio
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
@@ -24,10 +24,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import __version__
-from .backends import Model, load, model_file
-from .prediction_movie_genre import WORD, GenrePrediction, cache_alone, check_attribution, resolve_thresholds
+from .backends import Model, cores, load, locate, model_file
+from .prediction_movie_genre import (
+    WORD,
+    GenrePrediction,
+    cache_alone,
+    check_attribution,
+    resolve_thresholds,
+    window_starts,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS: dict[str, tuple[str, str]] = {}  # name -> default, explanation: what `app.py --help` prints
 
 
@@ -56,7 +62,7 @@ PORT = number("PORT", 7860, "port to serve on", most=65_535)
 MODEL_ID = setting("MODEL_ID", "checkpoint", "folder or Hub repository of the model")
 MODEL_REVISION = setting("MODEL_REVISION", "main", "revision of the Hub repository")
 BACKEND = setting("BACKEND", "torch", "torch, or onnx (the model's onnx/ folder, no PyTorch loaded)")
-CPU_CORES = number("CPU_CORES", os.cpu_count() or 1, "cores to compute with, shared out among concurrent answers")
+CPU_CORES = number("CPU_CORES", cores(), "cores to compute with, shared out among concurrent answers")
 CONCURRENCY = number("CONCURRENCY", 2, "answers computed at the same time")
 QUEUE_SIZE = number("QUEUE_SIZE", 32, "requests that may wait; more are refused with 503")
 MAX_BODY_MB = number("MAX_BODY_MB", 5, "megabytes of a request's body, uploads included; more is refused with 413")
@@ -65,8 +71,9 @@ MAX_DESCRIPTIONS = number("MAX_DESCRIPTIONS", 32, "descriptions in one REST requ
 MAX_ROWS = number("MAX_ROWS", 2_000, "films in one file")
 MAX_SAMPLES = number("MAX_SAMPLES", 100, "Monte-Carlo samples")
 DRAINED = 3  # times MAX_BODY_MB that are read of a body that is refused
-MAX_IN_WINDOWS = number("MAX_IN_WINDOWS", 20_000, "characters read in windows in one request; with gradients a quarter")
-MAX_EXPLAINED = 8  # descriptions in one request with gradient attribution, which takes some fifty passes each
+MAX_IN_WINDOWS = number("MAX_IN_WINDOWS", 20_000, "characters read in windows in one request")
+MAX_EXPLAINED = 8  # descriptions, or windows, in one request with gradient attribution: some fifty passes each
+LOOK_SECONDS = 0.5  # between looks whether a client that waits is still there
 
 
 class RefusedError(ValueError):
@@ -182,6 +189,8 @@ def complaint(errors: Any) -> str:
     place = [part for part in errors[0]["loc"] if part != "body"]
     if errors[0]["type"] == "json_invalid":
         return "the body is not JSON"
+    if not place:
+        return "send a JSON object, with the header Content-Type: application/json"
     if place[:1] == ["threshold"]:  # of its three forms each has an error of its own
         return "threshold: expected a number from 0 to 1, an object of such numbers by genre, or the name of a profile"
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}"[:100] for part in place).lstrip(".")
@@ -219,9 +228,26 @@ class Turnstile:
         finally:
             self._places.release()
 
-    def turn(self) -> threading.BoundedSemaphore:
-        """To be entered by a holder of a place when it computes; a long job takes one turn for each part of it."""
-        return self._turns
+    @contextmanager
+    def turn(self, gone: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """To be entered by a holder of a place when it computes; a long job takes one turn for each part of it.
+
+        Args:
+            gone: whether nobody waits for the answer any more.
+
+        Raises:
+            RefusedError: 499 if nobody does.
+        """
+        given_up = RefusedError(499, "nobody waits for the answer")
+        while not self._turns.acquire(timeout=LOOK_SECONDS):
+            if gone():
+                raise given_up
+        try:
+            if gone():
+                raise given_up
+            yield
+        finally:
+            self._turns.release()
 
 
 class Service:
@@ -230,8 +256,7 @@ class Service:
     def __init__(
         self, model: Model | None = None, name: str = MODEL_ID, revision: str = MODEL_REVISION, backend: str = BACKEND
     ) -> None:
-        # The default is the checkpoint beside this package, wherever the server was started.
-        where = str(ROOT / name) if name == "checkpoint" and not Path(name).exists() else name
+        where = locate(name)
         threads = max(1, CPU_CORES // CONCURRENCY)
         self.model = load(where, revision, backend=backend, threads=threads) if model is None else model
         self.name, self.revision, self.backend = name, revision, backend
@@ -286,26 +311,41 @@ class Service:
             raise RefusedError(
                 422, f"stride={request.stride} must be at most {half}, half of what the model reads at a time"
             )
-        most = MAX_IN_WINDOWS // (4 if request.attribution == "gradient" else 1)
-        if request.stride is not None and (long := sum(map(len, request.descriptions))) > most:
-            raise RefusedError(422, f"with a stride {most:,} characters are read at most, and these are {long:,}")
+        if request.stride is not None and (long := sum(map(len, request.descriptions))) > MAX_IN_WINDOWS:
+            raise RefusedError(
+                422, f"with a stride {MAX_IN_WINDOWS:,} characters are read at most, and these are {long:,}"
+            )
         for index, text in enumerate(request.descriptions):
             if not WORD.search(text):
                 raise RefusedError(422, f"descriptions[{index}] has no words: describe the film in a sentence or two")
+        if request.attribution == "gradient" and request.stride is not None:
+            room = self.model.config.max_position_embeddings - 2
+            pieces = self.model.tokenizer(request.descriptions, add_special_tokens=False, verbose=False)["input_ids"]
+            windows = sum(len(window_starts(len(ids), room, request.stride)) for ids in pieces)
+            if windows > MAX_EXPLAINED:
+                raise RefusedError(
+                    422,
+                    f"attribution='gradient' takes at most {MAX_EXPLAINED} windows a request, and these texts make "
+                    f"{windows}: shorten them, or leave stride out",
+                )
 
-    def predict(self, request: PredictRequest) -> list[GenrePrediction]:
+    def predict(self, request: PredictRequest, gone: Callable[[], bool] = lambda: False) -> list[GenrePrediction]:
         """Predictions of a request, in its order: the one function behind all doors.
+
+        Args:
+            request: descriptions and options.
+            gone: whether nobody waits for the answer any more; asked until the request's turn comes.
 
         Raises:
             RefusedError: 422 for a request that cannot be answered, 503 when too many are waiting.
         """
         with self.turnstile.place():
-            return self.answer(request)
+            return self.answer(request, gone)
 
-    def answer(self, request: PredictRequest) -> list[GenrePrediction]:
+    def answer(self, request: PredictRequest, gone: Callable[[], bool] = lambda: False) -> list[GenrePrediction]:
         """`predict` for who holds a place in the queue already."""
         self.check(request)
-        with self.turnstile.turn():
+        with self.turnstile.turn(gone):
             try:
                 return self.model.predict_genres(request.descriptions, **request.model_dump(exclude={"descriptions"}))
             except (ValueError, NotImplementedError) as error:  # what this model cannot do
@@ -376,9 +416,20 @@ def app_kwargs(service: Service) -> dict[str, Any]:
     threads = anyio.CapacityLimiter(service.turnstile.capacity + 4)
 
     @rest.post("/api/v1/predict", responses=errors, response_model=PredictReply)
-    async def predict(request: PredictRequest) -> Any:
+    async def predict(request: PredictRequest, connection: Request) -> Any:
         """Genres of descriptions."""
-        predictions = await anyio.to_thread.run_sync(service.predict, request, limiter=threads)
+        gone = threading.Event()
+
+        async def watch() -> None:
+            while not await connection.is_disconnected():
+                await asyncio.sleep(LOOK_SECONDS)
+            gone.set()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            predictions = await anyio.to_thread.run_sync(service.predict, request, gone.is_set, limiter=threads)
+        finally:
+            watcher.cancel()
         return {"predictions": [prediction.to_dict() for prediction in predictions]}
 
     @rest.get("/api/v1/model")
@@ -386,6 +437,7 @@ def app_kwargs(service: Service) -> dict[str, Any]:
         """What is served: genres, thresholds, limits, and figures from the model's own files."""
         return service.about()
 
+    @rest.head("/healthz", include_in_schema=False)
     @rest.get("/healthz")
     async def health() -> HealthReply:
         """A sign of life."""

@@ -14,6 +14,7 @@ teachers and network learn from that reader as well. Two kinds:
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ from .tokenization import local_source
 logger = logging.getLogger(__name__)
 
 FOLDS = 5
+TEXTS_AT_ONCE, SECONDS_UNSAVED = 512, 120
 LONGEST = 256  # tokens of a description that an encoder reads
 READING_WEIGHT = 0.5  # of a text whose genres another reader says, to a teacher that learns from it; a film has 1
 READING_SHARE = 0.3  # of such a text's label, what the reader says; the rest is what teachers say
@@ -46,10 +48,14 @@ TEACHER_WIDTH, TEACHER_EPOCHS, TEACHER_MEMBERS = 1024, 10, 2
 CERTAIN = 1e-4  # teachers are not believed to be surer than this
 
 
-def linear_model() -> Pipeline:
-    """The untrained linear teacher; also the baseline that the network is measured against."""
+def linear_model(analyzer: str = "word") -> Pipeline:
+    """The untrained linear teacher; also the baseline that the network is measured against.
+
+    Args:
+        analyzer: what is counted, single and in pairs: "word"s, or "char"acters, where a language writes no spaces.
+    """
     return make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode"),
+        TfidfVectorizer(analyzer=analyzer, ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode"),
         MultiOutputClassifier(LogisticRegression(C=8.0, solver="liblinear")),
     )
 
@@ -65,7 +71,8 @@ def embed(name: str, descriptions: Sequence[str], cache: Path | None = None) -> 
     Args:
         name: folder or Hub repository of any encoder that `AutoModel` loads.
         descriptions: texts, cut after 256 tokens.
-        cache: folder for the vectors; a text that is there is not read again.
+        cache: folder for the vectors; a text that is there is not read again, nor after a crash what was read more than
+            a few minutes before it.
 
     Returns:
         (films, 2 * width) float32; each half has length one.
@@ -79,34 +86,41 @@ def embed(name: str, descriptions: Sequence[str], cache: Path | None = None) -> 
     keys = [hashlib.sha256(f"{encoder}\n{text}".encode()).hexdigest()[:32] for text in descriptions]
     missing = {key: text for key, text in zip(keys, descriptions, strict=True) if key not in known}
     if missing:
-        known |= dict(zip(missing, _read(name, list(missing.values())), strict=True))
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.part")
-            save_file(known, partial)
-            os.replace(partial, path)
+        read, names, saved = _reader(name), list(missing), time.monotonic()
+        parts = [names[i : i + TEXTS_AT_ONCE] for i in range(0, len(names), TEXTS_AT_ONCE)]
+        for part in track(parts, description=f"{Path(name).name} reads", transient=True):
+            known |= dict(zip(part, read([missing[key] for key in part]), strict=True))
+            if path and (part is parts[-1] or time.monotonic() - saved > SECONDS_UNSAVED):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_suffix(f".{os.getpid()}.part")
+                save_file(known, partial)
+                os.replace(partial, path)
+                saved = time.monotonic()
     return np.stack([known[key] for key in keys])
 
 
-def _read(name: str, texts: list[str]) -> np.ndarray:
-    """Vectors of `embed`, computed."""
+def _reader(name: str) -> Callable[[list[str]], np.ndarray]:
+    """An encoder that reads: texts -> vectors of `embed`."""
     source = local_source(name)
     tokenizer = AutoTokenizer.from_pretrained(source)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).to(device).eval()
-    ids = tokenizer(texts, truncation=True, max_length=LONGEST, return_token_type_ids=False)["input_ids"]
-    vectors = np.empty((len(ids), 2 * model.config.hidden_size), dtype=np.float32)
-    batches = length_batches([len(row) for row in ids], 32)
-    for batch in track(batches, description=f"{Path(name).name} reads", transient=True):
-        padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(device)
-        with torch.inference_mode():
+
+    @torch.inference_mode()
+    def read(texts: list[str]) -> np.ndarray:
+        ids = tokenizer(texts, truncation=True, max_length=LONGEST, return_token_type_ids=False)["input_ids"]
+        vectors = np.empty((len(ids), 2 * model.config.hidden_size), dtype=np.float32)
+        for batch in length_batches([len(row) for row in ids], 32):
+            padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(device)
             layers = model(**padded, output_hidden_states=True).hidden_states
             mask = padded["attention_mask"][..., None]
             means = [
                 (layer * mask).sum(dim=1) / mask.sum(dim=1) for layer in (layers[-1], layers[-min(4, len(layers))])
             ]
             vectors[batch] = torch.cat([F.normalize(mean, dim=-1) for mean in means], dim=-1).cpu().numpy()
-    return vectors
+        return vectors
+
+    return read
 
 
 def soft_labels(
@@ -178,7 +192,14 @@ def linear_teacher(texts: np.ndarray, labels: np.ndarray, weights: np.ndarray, s
     known = given.any(axis=0) & ~given.all(axis=0)
     frequency, model = np.average(given, axis=0, weights=weights), linear_model()
     if known.any():
-        model.fit(texts, given[:, known].astype(float), multioutputclassifier__sample_weight=weights)
+        told = {"y": given[:, known].astype(float), "multioutputclassifier__sample_weight": weights}
+        try:
+            model.fit(texts, **told)
+        except ValueError as error:
+            if "no terms remain" not in str(error) and "empty vocabulary" not in str(error):
+                raise
+            logger.warning("no two descriptions share a word: the linear teacher counts characters instead")
+            model = linear_model("char").fit(texts, **told)
 
     def learned(texts: np.ndarray) -> np.ndarray:
         found = np.tile(frequency, (len(texts), 1))

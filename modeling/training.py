@@ -4,16 +4,17 @@ The work itself is done by Hugging Face's Trainer; this module brings the batche
 epoch by F1, and what is left behind: weights, tokenizer, thresholds, figures and pictures.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 import random
+import shlex
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset, disable_progress_bars
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +32,6 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import (
     AutoConfig,
-    EarlyStoppingCallback,
     EvalPrediction,
     PreTrainedTokenizerBase,
     Trainer,
@@ -39,13 +41,13 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import PredictionOutput
+from transformers.trainer_utils import PredictionOutput, SaveStrategy
 
 from . import MovieGenreConfig, MovieGenreModel, hub
 from .arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments
 from .augmentation import mistyped, other_people
-from .backends import share_of_cores
-from .checkpoints import CheckpointTrainer, check_space, checkpoints, flaw, last_whole_checkpoint
+from .backends import cores, share_of_cores
+from .checkpoints import CheckpointTrainer, check_same, check_space, resume_point
 from .cooccurrence import cooccurrence_embeddings
 from .data import (
     Columns,
@@ -140,15 +142,23 @@ class Collator:
         }
 
 
-class EarlyStopping(EarlyStoppingCallback):
-    """Stops after some epochs without a better validation score; scores of training films are none of its business."""
+class EarlyStopping(TrainerCallback):
+    """Stops after `patience` scorings without a better one. The run's history tells, so that a resumed run counts on.
 
-    def on_evaluate(  # type: ignore[override]  # Hugging Face's own signature
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any, **kwargs: Any
-    ) -> None:
-        """Count, if these are the metrics that the best epoch is chosen by."""
-        if args.metric_for_best_model in metrics:
-            super().on_evaluate(args, state, control, metrics, **kwargs)
+    Hugging Face's own callback forgets its count when a run is resumed.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Look how long ago the best score was."""
+        name, sign = args.metric_for_best_model or "", 1 if args.greater_is_better else -1
+        scored = [sign * entry[name] for entry in state.log_history if name in entry]
+        if scored and len(scored) - 1 - int(np.argmax(scored)) >= self.patience:
+            control.should_training_stop = True
+
+    on_train_begin = on_evaluate  # of a run that had stopped before it was resumed
 
 
 class Hint(TrainerCallback):
@@ -236,14 +246,13 @@ def build_model(
         )
         return MovieGenreModel(config)
     source = MovieGenreModel.from_pretrained(arguments.init_from)
+    asked = arguments.config_values()
+    asked.setdefault("min_genres", min(source.config.min_genres, len(genres)))
     for name in ("position_embedding_type", "norm_placement", "hidden_act"):  # its weights would fit, and mean nothing
-        asked, has = getattr(arguments, name), getattr(source.config, name)
-        if asked not in (None, has):
-            raise ValueError(f"init_from={arguments.init_from!r} has {name}={has}, not {asked}: leave it out")
+        if asked.get(name, has := getattr(source.config, name)) != has:
+            raise ValueError(f"init_from={arguments.init_from!r} has {name}={has}, not {asked[name]}: leave it out")
     config = MovieGenreConfig.from_dict(
-        source.config.to_dict()
-        | {"id2label": labels, "threshold_profiles": {}, "default_profile": None}
-        | arguments.config_values()
+        source.config.to_dict() | {"id2label": labels, "threshold_profiles": {}, "default_profile": None} | asked
     )
     model = MovieGenreModel(config)
     state, wanted = source.state_dict(), model.state_dict()
@@ -336,7 +345,9 @@ def _read_transfer(source: str, films: Dataset, genres: Sequence[str]) -> tuple[
     """
     problems, columns = Problems(source), [f"p_{genre}" for genre in genres]
     texts: dict[str, tuple[str, list[Any]]] = {}
+    names: set[str] = set()
     for values, text in stream_rows(source, problems):
+        names |= values.keys()
         texts[row_hash(text)] = (text, [values.get(column) for column in columns])
     if problems.found:
         logger.warning("%s: %d bad rows left out, the first: %s", source, len(problems.found), problems.found[0])
@@ -345,7 +356,7 @@ def _read_transfer(source: str, films: Dataset, genres: Sequence[str]) -> tuple[
     transfer, said = [text for text, _ in stay], [chances for _, chances in stay]
     missing = [column for k, column in enumerate(columns) if all(chances[k] is None for chances in said)]
     if missing:
-        if len(missing) < len(columns):
+        if any(name.startswith("p_") for name in names):
             logger.warning("%s: without the columns %s its genres are not used", source, ", ".join(missing))
         return transfer, None
     for text, chances in stay:
@@ -377,10 +388,9 @@ def load_network(
         )
     tokenizer: PreTrainedTokenizerBase
     if foreign and network.init_from:
-        layers = network.init_layers and [int(layer) for layer in network.init_layers.split(",")]
-        values = network.config_values()
+        layers, values = network.layers(), network.config_values()
         model, tokenizer = warm_start(
-            network.init_from, films.genres, descriptions, truth, layers=layers or None, seed=seed, **values
+            network.init_from, films.genres, descriptions, truth, layers=layers, seed=seed, **values
         )
     else:
         max_length = network.max_position_embeddings or (source or MovieGenreConfig()).max_position_embeddings
@@ -400,13 +410,26 @@ def load_network(
             model.classifier.output.bias.copy_(torch.as_tensor(np.log(frequency / (1 - frequency))))
     # A model that goes on with its own genres keeps the graph it has learned with.
     if isinstance(model.classifier.output, LabelGraph) and not model.classifier.output.label_embeddings.any():
-        names = tokenizer(films.genres, add_special_tokens=False)["input_ids"]
-        table = model.get_input_embeddings().weight
-        assert isinstance(table, torch.Tensor)
-        model.classifier.output.connect(
-            torch.as_tensor(truth), torch.stack([table[ids].mean(dim=0) for ids in names]).detach()
-        )
+        model.classifier.output.connect(torch.as_tensor(truth), _genre_vectors(model, tokenizer))
     return model, tokenizer
+
+
+@torch.no_grad()
+def _genre_vectors(model: MovieGenreModel, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    """The mean of a name's word pieces, of each genre, (genres, hidden_size)."""
+    table = model.get_input_embeddings().weight
+    assert isinstance(table, torch.Tensor)
+    genres = model.config.genres
+    names = tokenizer(genres, add_special_tokens=False)["input_ids"]
+    # Equal vectors would be equal for good: the label graph never learns to tell such genres.
+    strange = [i for i, ids in enumerate(names) if not {*ids} - {tokenizer.unk_token_id} or names.count(ids) > 1]
+    if strange:
+        logger.warning("the tokenizer does not tell by their names: %s", ", ".join(genres[i] for i in strange))
+    vectors = [
+        torch.randn_like(table[0]) * table.std() if i in strange else table[ids].mean(dim=0)
+        for i, ids in enumerate(names)
+    ]
+    return torch.stack(vectors)
 
 
 def _start_from_cooccurrence(
@@ -441,7 +464,12 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     disable_progress_bars()  # the Trainer's bar is the one worth watching
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     output = Path(arguments.output_dir)
-    resume, outdated = _resume_from(arguments, output)
+    if arguments.n_gpu > 1:
+        raise ValueError(
+            f"one process sees {arguments.n_gpu} GPUs: accelerate launch --multi_gpu --num_processes {arguments.n_gpu} "
+            "train.py ... gives each its own; CUDA_VISIBLE_DEVICES=0 shows it one"
+        )
+    resume, outdated = resume_point(arguments, output)
     secret = arguments.hub_token
     publish = hub.from_training(arguments)
     set_seed(arguments.seed)
@@ -464,8 +492,11 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         len(films.genres),
         f"{model.num_parameters():,}",
     )
-    check_space(output, model.num_parameters(), arguments.save_total_limit)
+    if arguments.save_strategy != SaveStrategy.NO:
+        check_space(output, model.num_parameters(), arguments.save_total_limit)
     trainer = build_trainer(model, tokenizer, films, arguments)
+    if resume:
+        check_same(Path(resume), model.config, trainer.texts)
     if trainer.is_world_process_zero():  # the Trainer would take them for this run's
         for checkpoint in outdated:
             shutil.rmtree(checkpoint)
@@ -499,7 +530,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
             "versions": versions(),
             "hardware": {
                 "device": _device_name(arguments.device),
-                "cores": os.cpu_count(),
+                "cores": cores(),
                 "processes": arguments.world_size,
             },
             "history": trainer.state.log_history,
@@ -524,14 +555,15 @@ def attention_kernel(arguments: TrainingArguments) -> AbstractContextManager[Non
 
 def build_trainer(
     model: MovieGenreModel, tokenizer: PreTrainedTokenizerBase, films: Films, arguments: MovieGenreTrainingArguments
-) -> Trainer:
+) -> CheckpointTrainer:
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     descriptions, labels = list(films.parts["train"]["description"]), films.truth("train")
     texts, told, hint = films.transfer, films.reading, None
     if arguments.teacher != "none":
         teachers, cache = arguments.teacher.split(","), Path(arguments.teacher_cache)
-        with arguments.main_process_first(desc="soft labels"):  # the others take them from the cache
-            soft = soft_labels(teachers, descriptions, labels, texts, told, seed=arguments.seed, cache=cache)
+        soft = _by_one_process(
+            lambda: soft_labels(teachers, descriptions, labels, texts, told, seed=arguments.seed, cache=cache)
+        )
         soft, told = np.split(soft, [len(labels)])
         labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
     if told is not None:
@@ -539,7 +571,8 @@ def build_trainer(
     elif texts:
         logger.warning("without a teacher, no genres are learned from texts that have none")
     if arguments.hint_weight and arguments.encoder_teacher:
-        views = embed(arguments.encoder_teacher, descriptions, Path(arguments.teacher_cache))
+        encoder, cache = arguments.encoder_teacher, Path(arguments.teacher_cache)
+        views = _by_one_process(lambda: embed(encoder, descriptions, cache))
         labels, hint = np.hstack([labels, views]), Hint(model, views.shape[1], arguments.hint_weight)
     max_length = model.config.max_position_embeddings
     rows = Readings(descriptions, labels, tokenizer, max_length, arguments)
@@ -552,6 +585,7 @@ def build_trainer(
     elif arguments.early_stopping_patience and arguments.eval_strategy != "no":
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
     return CheckpointTrainer(
+        texts=hashlib.sha256("\n".join(descriptions).encode()).hexdigest(),
         model=model,
         args=arguments,
         train_dataset=rows,
@@ -562,6 +596,15 @@ def build_trainer(
         compute_metrics=Measure(model.config.min_genres),
         callbacks=callbacks,
     )
+
+
+def _by_one_process(work: Callable[[], np.ndarray]) -> np.ndarray:
+    """What one process computes, and gives to all the others."""
+    state = PartialState()
+    found = [work() if state.is_main_process else None]
+    broadcast_object_list(found)
+    assert found[0] is not None
+    return found[0]
 
 
 def _encode_all(films: Films, tokenizer: PreTrainedTokenizerBase, model: MovieGenreModel) -> dict[str, Dataset]:
@@ -655,7 +698,8 @@ def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
                 axis.plot(*zip(*points, strict=True), marker="o", label=part)
         axis.set(title=title, xlabel="epoch")
         axis.grid(alpha=0.3)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -697,40 +741,7 @@ def _load_twin(decision_from: str, genres: list[str]) -> MovieGenreModel:
 
 def _command(words: Sequence[str], secret: str | None) -> str:
     """The command line for the record, without the token, however its flag was written."""
-    line = " ".join(["train.py", *words])
-    return line.replace(secret, "***") if secret else line
-
-
-def _resume_from(arguments: MovieGenreTrainingArguments, output: Path) -> tuple[str | None, list[Path]]:
-    """Checkpoint to go on from, None to start anew; and those that will have to go, since they come after it.
-
-    Raises:
-        ValueError: if the one named is not whole, or an earlier run would be overwritten.
-    """
-    there = checkpoints(output)
-    asked = arguments.resume_from_checkpoint
-    last: Path | None
-    if asked in (None, "false", "False"):
-        if there and not arguments.overwrite_output_dir:
-            raise ValueError(
-                f"{output} holds checkpoints of an earlier run: --resume_from_checkpoint true goes on with it, "
-                "--overwrite_output_dir true starts anew"
-            )
-        last = None
-    elif asked in ("true", "True", "last"):
-        last = last_whole_checkpoint(output)
-        logger.warning("%s", f"going on from {last}" if last else f"{output} has no whole checkpoint: starting anew")
-    else:
-        last = Path(asked)
-        if why := flaw(last):
-            raise ValueError(f"{last} cannot be resumed from: {why}; --resume_from_checkpoint true finds one that can")
-    later = next((i for i, checkpoint in enumerate(there) if last and checkpoint.samefile(last)), len(there))
-    if asked and last and later and not arguments.overwrite_output_dir and asked not in ("true", "True", "last"):
-        raise ValueError(
-            f"{output} holds checkpoints that do not lead to {last}, the newest {there[0].name}: "
-            "--overwrite_output_dir true gives them up"
-        )
-    return str(last) if last else None, there[:later]
+    return shlex.join(["train.py", *(word.replace(secret, "***") if secret else word for word in words)])
 
 
 def _best_epoch(trainer: Trainer) -> float | None:

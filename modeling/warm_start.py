@@ -184,6 +184,8 @@ def head_importance(
         for batch in batches:
             features[batch] = means(batch).numpy()
     known = np.flatnonzero((truth.min(axis=0) == 0) & (truth.max(axis=0) == 1))
+    if not len(known):  # every film has every genre, or none any: no head matters
+        return np.full((model.config.num_hidden_layers, heads), heads**-0.5)
     probe = OneVsRestClassifier(LogisticRegression(max_iter=1000)).fit(features, truth[:, known])
     weight = torch.tensor(np.concatenate([head.coef_ for head in probe.estimators_]), dtype=torch.float32)
     bias = torch.tensor(np.concatenate([head.intercept_ for head in probe.estimators_]), dtype=torch.float32)

@@ -73,14 +73,15 @@ def _splits(*rows: str) -> bytes:
 
 
 FILM = _parquet(movie_name=["One"], genre=["Drama"], description=["A text."])
+TWINS = _parquet(genre=["Drama"], description=["A text."], x=[1], y=[2]).replace(b"\1y", b"\1x")
 BINARY = random.Random(0).randbytes(5000)
 
 # Nothing in it
 NOTHING = [
     Case("empty", b"", "is empty"),
-    Case("only a byte order mark", b"\xef\xbb\xbf", "has no line"),
-    Case("only line ends", b"\n\n\n", "has no usable row"),
-    Case("only blanks", b"   \n", "has no usable row"),
+    Case("only a byte order mark", b"\xef\xbb\xbf", "has no line with text"),
+    Case("only line ends", b"\n\n\n", "has no line with text"),
+    Case("only blanks", b"   \n", "has no line with text"),
     Case("header only", HEADER.encode(), "has no usable row"),
     Case("header only, Windows line ends", HEADER.replace("\n", "\r\n").encode(), "has no usable row"),
     Case("Parquet without rows", _parquet(genre=pa.array([], "string")), "has no usable row", ".parquet"),
@@ -134,7 +135,7 @@ FORM = [
     Case("too many columns", (",".join(map(str, range(100_000))) + "\n1\n").encode(), ":1: 100,000 columns"),
     Case("unclosed quote", _rows('One,Drama,"A text.'), ":2: a quote that is opened here is never closed"),
     Case("unclosed quote in the header", b'movie_name,"genre,description\nOne,Drama,A text.\n', ":1: a quote"),
-    Case("letters behind a quote", _rows('One,"Drama"x,A text.'), ":2: "),
+    Case("letters behind a quote", _rows('One,"Drama"x,A text.'), ":2: a quote inside a quoted cell must be doubled"),
     Case("short row", _rows("One,Drama"), ":2: 2 fields, expected 3"),
     Case("long row", _rows("One,Drama,A text.,more"), ":2: 4 fields, expected 3"),
     Case("ragged rows", _rows("One", "Two,Drama", "Three,Drama,A text.,x,y"), "has 3 bad rows"),
@@ -155,7 +156,9 @@ ROWS = [
     Case("nan as a description", _rows("One,Drama,nan"), ":2: description is 'nan', which stands for nothing"),
     Case("None as a genre", _rows("One,None,A text."), ":2: genre is 'None', which stands for nothing"),
     Case("a list that is none", _rows('One,"[Drama",A text.'), ":2: genre .* is not a list"),
-    Case("a list of numbers", _rows('One,"[1, 2]",A text.'), ":2: genre .* holds something other than names"),
+    Case("half a character in a genre", _rows(r'One,"[""\ud800""]",A text.'), ":2: genre holds half a character"),
+    Case("an endless number for a genre", _rows(f"One,[0x{'F' * 6000}],A text."), ":2: genre .*other than names"),
+    Case("a list of numbers", _rows('One,"[1, 2]",A text.'), ":2: genre .*other than names"),
     Case("objects without names", _rows('One,"[{""id"": 18}]",A text.'), ":2: genre .* other than names"),
     Case("a very deep list", _rows(f'One,"{"[" * 100_000}",A text.'), ":2: genre .* is not a list"),
     Case("an unknown split", _splits("Drama,One.,train", "Drama,Two.,holdout"), ":3: split 'holdout' is none of"),
@@ -172,6 +175,8 @@ ROWS = [
 TYPED = [
     Case("broken JSON", b"{broken\n", ":1: not JSON", ".jsonl"),
     Case("one JSON list", b"[\n{}\n]\n", "one JSON list", ".json"),
+    Case("one JSON list on a line", b"[{}]\n", "one JSON list", ".json"),
+    Case("Parquet, two columns of a name", TWINS, "column 'x' stands more than once", ".parquet"),
     Case("a JSON number", b"3\n", "a int, expected an object", ".jsonl"),
     Case("JSON null", _lines(_film(description=None)), ":1: description is a NoneType", ".jsonl"),
     Case("JSON list for a text", _lines(_film(description=["A"])), ":1: description is a list", ".jsonl"),

@@ -35,7 +35,23 @@ def films(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["=1+1", "+1+1", "-2+3", "@SUM(A1)", "\rx", "\nx", "\0x", "  =1", "＝1", "＋1", "－1", "＠x", "\u3000=1"],
+    [
+        "=1+1",
+        "+1+1",
+        "-2+3",
+        "@SUM(A1)",
+        "\rx",
+        "\nx",
+        "\0x",
+        "  =1",
+        "＝1",
+        "＋1",
+        "－1",
+        "＠x",
+        "\u3000=1",
+        '"=1"',
+        "\ufeff=1",
+    ],
 )
 def test_cells_that_a_spreadsheet_would_run_are_disarmed(text):
     assert formula_safe(text) == f"'{text}"
@@ -50,6 +66,8 @@ def test_cells_that_a_spreadsheet_would_run_are_disarmed(text):
         ("a|+1", "a|'+1"),
         ("=1;=2", "'=1;'=2"),
         ("\t=1", "'\t'=1"),
+        ('a;"=1+1&";b', 'a;"\'=1+1&";b'),
+        ("a\t\ufeff=1", "a\t\ufeff'=1"),
     ],
 )
 def test_nor_one_that_begins_behind_another_delimiter(text, safe):

@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from modeling.card import EXAMPLES, TMDB_LIST, render_card
+from modeling.data import file_hash
 from modeling.metrics import evaluation as evaluate
 
 from .conftest import GENRES, ROOT, tiny_model
@@ -146,10 +147,22 @@ def test_a_folder_without_records_says_that_there_are_none(saved):
 
 def test_its_metadata_are_what_the_hub_reads(folder):
     data = ModelCard(render_card(folder, "you/movies", dataset="you/films", license="mit")).data
-    assert (data.library_name, data.pipeline_tag, data.language) == ("transformers", "text-classification", "en")
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "text-classification")
     assert (data.license, data.datasets, data.base_model) == ("mit", ["you/films"], None)
     assert "custom_code" in data.tags
     assert data.model_name == "movies"
+
+
+def test_a_language_is_named_where_it_is_known(folder):
+    card = render_card(folder, "you/movies")
+    assert ModelCard(card).data.language is None
+    assert "English only" not in body(card)
+    ours = record()
+    ours["data"]["sha256"] = file_hash(ROOT / "data" / "movies.csv")
+    (folder / "training.json").write_text(json.dumps(ours))
+    card = render_card(folder, "you/movies")
+    assert ModelCard(card).data.language == "en"
+    assert "English only" in body(card)
 
 
 def test_its_examples_carry_the_models_own_answers(folder, model, tokenizer):

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from modeling.arguments import DataArguments, MovieGenreTrainingArguments
-from modeling.checkpoints import SEAL, check_space, checkpoints, flaw, last_whole_checkpoint
+from modeling.checkpoints import SEAL, check_space, checkpoints, flaw, last_whole_checkpoint, resume_point
 from modeling.training import build_trainer, load_films
 
 from .conftest import ROOT, tiny_model
@@ -93,6 +93,52 @@ def test_a_run_goes_on_in_mid_epoch_to_the_same_weights(run, whole, films):
     assert done.returncode == 0, done.stderr
     assert "going on from" in done.stderr
     assert same_weights(run, whole)
+
+
+def test_a_run_that_goes_on_stops_as_early(films, tmp_path):
+    """With nothing learned the first epoch stays the best: three later it stops, however often it was cut short."""
+
+    def epochs(*flags):
+        told = {"learning_rate": 0, "num_train_epochs": 9, "early_stopping_patience": 3, "token_dropout": 0}
+        words = [str(word) for name, value in told.items() for word in (f"--{name}", value)]
+        done = subprocess.run(
+            [*map(str, [*TRAIN, "--train_file", films, "--output_dir", tmp_path]), *words, *flags],
+            capture_output=True, text=True, cwd=ROOT,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads((tmp_path / "training.json").read_text())["epochs"]
+
+    goes_on = ("--resume_from_checkpoint", "true", "--save_total_limit", "9")
+    assert epochs("--save_total_limit", "9") == 4
+    assert epochs(*goes_on) == 4  # it had stopped
+    for folder in checkpoints(tmp_path)[:2]:
+        shutil.rmtree(folder)
+    assert epochs(*goes_on) == 4
+
+
+def test_a_run_goes_on_with_its_own_films_and_sizes_alone(run, films, tmp_path):
+    done = train(films, run, "--resume_from_checkpoint", "true", "--hidden_size", "64")
+    assert done.returncode == 2
+    assert "hidden_size 32, not 64" in done.stderr
+    for change, said in (
+        (("tanks", "ships"), "other descriptions"),
+        (("War", "Crime"), "genres ['Drama', 'War'], not"),
+    ):
+        other = tmp_path / "other.csv"
+        other.write_text(films.read_text().replace(*change))
+        done = train(other, run, "--resume_from_checkpoint", "true")
+        assert done.returncode == 2
+        assert f"was trained with {said}" in done.stderr, done.stderr
+
+
+def test_a_finished_model_is_not_replaced_unasked(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    for asked in (None, "true"):
+        arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), resume_from_checkpoint=asked)
+        with pytest.raises(ValueError, match="holds a finished model: name another --output_dir, or --overwrite"):
+            resume_point(arguments, tmp_path)
+    arguments.overwrite_output_dir = True
+    assert resume_point(arguments, tmp_path) == (None, [])
 
 
 def test_a_run_without_a_whole_checkpoint_starts_anew(run, whole, films):

@@ -7,6 +7,8 @@ import time
 
 import iterstrat.ml_stratifiers  # noqa: F401  # before anything is timed
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
@@ -105,6 +107,57 @@ def test_parquet_and_json_lines_hold_the_same_films_as_csv(tmp_path):
         assert not problems
         for column in ("movie_name", "genre", "description"):
             assert again[column] == films[column]
+
+
+@pytest.mark.parametrize("before", ["\n\n", "sep=;\r\n", " \nsep=;\n"])
+def test_what_stands_before_the_header_is_passed_over(tmp_path, before):
+    path = write(tmp_path, before + "genre;description\nDrama;A text, and more.\n;None\n")
+    films, problems = read_films(path, skip_bad_rows=True)
+    assert films["description"] == ["A text, and more."]
+    line = before.count("\n") + 2
+    assert films["place"] == [f"{path}:{line}"]
+    assert problems == [f"{path}:{line + 1}: description is 'None', which stands for nothing"]
+
+
+def test_a_stray_quote_spoils_its_own_row_alone(tmp_path):
+    path = write(tmp_path, HEADER + 'One,Drama,"He said "hi" and left."\nTwo,War,"Two\nlines."\nThree,War,Good.\n')
+    films, problems = read_films(path, skip_bad_rows=True)
+    assert films["place"] == [f"{path}:3", f"{path}:5"]
+    assert problems == [f"{path}:2: a quote inside a quoted cell must be doubled"]
+
+
+def test_genres_are_known_in_any_case_and_none_is_no_genre_where_none_is_needed(tmp_path):
+    path = write(tmp_path, HEADER + "One,western,A text.\nTwo,None,Another.\n")
+    films, _ = read_films(path, genres=["Western"], require_genre=False)
+    assert films["genre"] == [["Western"], []]
+
+
+def test_missing_titles_of_parquet_are_none(tmp_path):
+    table = pa.table({"title": [float("nan"), None], "genre": ["War"] * 2, "description": ["A text.", "Another."]})
+    pq.write_table(table, tmp_path / "films.PARQUET")
+    assert read_films(tmp_path / "films.PARQUET")[0]["movie_name"] == ["", ""]
+
+
+def test_a_file_without_a_good_row_says_why(tmp_path):
+    path = write(tmp_path, HEADER + "One,Drama,None\n")
+    with pytest.raises(DataError, match=r"has no usable row: .*films\.csv:2: description is 'None'"):
+        read_films(path, skip_bad_rows=True)
+
+
+def test_each_line_of_json_lines_may_have_columns_of_its_own(tmp_path):
+    rows = [
+        {"genre": "Drama", "overview": "A text."},
+        {"description": "Another.", "genre": "War", "split": "test", "title": "Two", "year": 1999},
+        {"genre": "War"},
+    ]
+    path = write(tmp_path, "\n".join(map(json.dumps, rows)), "films.jsonl")
+    films, problems = read_films(path, skip_bad_rows=True)
+    assert films["description"] == ["A text.", "Another."]
+    assert (films["split"], films["movie_name"], films["year"]) == (["", "test"], ["", "Two"], [None, 1999])
+    assert problems == [f"{path}:3: description is a NoneType, expected text"]
+    found = data.Problems(str(path))
+    assert [text for _, text in data.stream_rows(path, found)] == ["A text.", "Another."]
+    assert len(found.found) == 1
 
 
 def test_parts_of_a_data_set_are_its_splits(monkeypatch):

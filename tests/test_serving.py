@@ -80,7 +80,7 @@ def test_options_reach_the_model(client):
         ),
         (
             {"stride": 8, "attribution": "gradient", "genre": "Crime", "descriptions": ["a, " * 2000]},
-            "5,000 characters",
+            "takes at most 8 windows a request, and these texts make 74",
         ),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
     ],

@@ -112,6 +112,14 @@ def test_a_genre_that_a_fold_does_not_know_gets_its_frequency():
     assert out_of_fold(linear_teacher, features, truth, texts, np.ones(60))[0, 2] == 0
 
 
+def test_a_language_without_spaces_is_learned_by_its_characters(caplog):
+    texts, truth = corpus(100)
+    said = ["".join(text.split()) for text in texts]
+    soft = soft_labels(["linear"], said, truth)
+    assert ((soft > 0.5) == truth).mean() > 0.9
+    assert "counts characters" in caplog.text
+
+
 def test_a_genre_that_all_films_have_is_certain():
     assert (soft_labels(["linear"], corpus(20)[0], np.ones((20, 1)), ["Another text."]) == 1).all()
 
@@ -157,11 +165,37 @@ def test_the_better_teacher_counts_for_more(monkeypatch):
 
 def test_a_text_that_was_read_is_not_read_again(encoder, tmp_path, monkeypatch):
     first = embed(encoder, ["One film.", "Another."], tmp_path)
-    monkeypatch.setattr("modeling.teacher._read", lambda name, texts: pytest.fail(f"reads {texts}"))
+    monkeypatch.setattr("modeling.teacher._reader", lambda name: pytest.fail(f"{name} reads"))
     again = embed(encoder, ["Another.", "One film."], tmp_path)
     assert np.array_equal(again, first[::-1])
-    monkeypatch.setattr("modeling.teacher._read", lambda name, texts: np.full((len(texts), 128), len(texts)))
+    monkeypatch.setattr(
+        "modeling.teacher._reader", lambda name: lambda texts: np.full((len(texts), 128), float(len(texts)))
+    )
     assert (embed(encoder, ["Another.", "New."], tmp_path)[1] == 1).all()
+
+
+def test_a_reading_that_is_cut_short_goes_on(tmp_path, monkeypatch):
+    """Killed in its third part: the first two are not read again."""
+    read = []
+
+    def reader(name):
+        def told(texts):
+            if len(read) == 2:
+                raise KeyboardInterrupt
+            read.append(texts)
+            return np.array([[float(text)] for text in texts], dtype=np.float32)
+
+        return told
+
+    monkeypatch.setattr("modeling.teacher._reader", reader)
+    monkeypatch.setattr("modeling.teacher.TEXTS_AT_ONCE", 2)
+    monkeypatch.setattr("modeling.teacher.SECONDS_UNSAVED", -1)
+    texts = ["1", "2", "3", "4", "5"]
+    with pytest.raises(KeyboardInterrupt):
+        embed("encoder", texts, tmp_path)
+    read[:] = []
+    assert embed("encoder", texts, tmp_path).tolist() == [[1], [2], [3], [4], [5]]
+    assert read == [["5"]]
 
 
 def test_a_damaged_cache_is_filled_anew_and_a_changed_encoder_reads_again(encoder, tmp_path, tokenizer):

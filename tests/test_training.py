@@ -1,5 +1,6 @@
 """train.py as a user runs it: in its own process, on the project's own films."""
 
+import copy
 import csv
 import dataclasses
 import json
@@ -12,11 +13,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from transformers import BertConfig, BertModel, TrainerState, TrainingArguments, set_seed
+from transformers import (
+    BertConfig,
+    BertModel,
+    RobertaConfig,
+    RobertaModel,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 
 from modeling import MovieGenreModel, hub
 from modeling.arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments, parse_arguments
-from modeling.checkpoints import seal
+from modeling.checkpoints import checkpoints, resume_point, seal
 from modeling.data import DataError
 from modeling.teacher import READING_SHARE
 from modeling.tokenization import load_tokenizer
@@ -26,7 +35,6 @@ from modeling.training import (
     Loss,
     Readings,
     _command,
-    _resume_from,
     build_model,
     build_trainer,
     load_films,
@@ -111,6 +119,10 @@ def test_the_best_epoch_by_f1_is_the_one_kept(run):
     f1 = {e["epoch"]: e["eval_validation_micro_f1"] for e in record["history"] if "eval_validation_micro_f1" in e}
     assert len(f1) == 2
     assert record["best_epoch"] == max(f1, key=f1.get)
+    newest, first = checkpoints(folder)
+    best = load_file((first if record["best_epoch"] == 1 else newest) / "model.safetensors")
+    kept = load_file(folder / "model.safetensors")
+    assert all(torch.equal(kept[name], best[name].half()) for name in kept if not name.startswith("logit_"))
 
 
 def test_an_earlier_run_is_not_overwritten_unasked(run, some_films):
@@ -124,7 +136,7 @@ def test_starting_anew_takes_the_earlier_checkpoints_away_once_all_else_is_well(
     path = tmp_path / "checkpoint-500"
     path.mkdir()
     arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), overwrite_output_dir=True, cpu_threads=1)
-    assert _resume_from(arguments, tmp_path) == (None, [path])
+    assert resume_point(arguments, tmp_path) == (None, [path])
     assert path.exists()
     with pytest.raises(DataError, match=r"none\.csv does not exist"):
         train(DataArguments(train_file="none.csv"), ModelArguments(), arguments)
@@ -139,7 +151,7 @@ def test_going_on_from_an_older_checkpoint_gives_up_the_newer_ones_only_when_tol
         seal(path)
 
     def resume(of: Path, overwrite: bool) -> tuple[str | None, list[Path]]:
-        return _resume_from(
+        return resume_point(
             MovieGenreTrainingArguments(
                 output_dir=str(tmp_path), resume_from_checkpoint=str(of), overwrite_output_dir=overwrite
             ),
@@ -225,11 +237,18 @@ def test_a_run_is_calibrated_on_the_validation_films(run):
     assert load_file(folder / "model.safetensors")["logit_scale"].dtype == torch.float32
 
 
-def test_a_run_starts_from_a_pretrained_encoder_that_also_teaches(tmp_path, some_films, tokenizer):
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_run_starts_from_a_pretrained_encoder_that_also_teaches(tmp_path, some_films, tokenizer, kind):
     set_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
     encoder = tmp_path / "encoder"
-    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(encoder)
+    if kind == "bert":
+        BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(encoder)
+    else:  # the Trainer writes such a tokenizer's special tokens into the configuration
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
+        config = RobertaConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+        RobertaModel(config).save_pretrained(encoder)
     tokenizer.save_pretrained(encoder)
     flags = {
         "init_from": encoder,
@@ -295,6 +314,8 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
         ({"teacher": "linear,none"}, "teacher='linear,none'"),
         ({"teacher_weight": 2.0}, "teacher_weight=2.0"),
         ({"weights_dtype": "int4"}, "weights_dtype='int4'"),
+        ({"metric_for_best_model": "f1"}, "metric_for_best_model='f1' is not measured; choose from loss, micro_prec"),
+        ({"save_only_model": True}, "save_only_model leaves checkpoints that no run can go on from"),
         ({"hint_weight": -1.0, "teacher": "encoder"}, "hint_weight=-1.0"),
         ({"hint_weight": 1.0, "teacher": "linear"}, "hint_weight=1.0 needs an encoder that teaches, not 'linear'"),
     ],
@@ -302,6 +323,17 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
 def test_arguments_out_of_range_are_named(tmp_path, values, message):
     with pytest.raises(ValueError, match=message):
         MovieGenreTrainingArguments(output_dir=str(tmp_path), **values)
+
+
+@pytest.mark.parametrize(
+    ("name", "greater"), [("macro_f1", True), ("validation_loss", False), ("eval_validation_hamming_loss", False)]
+)
+def test_the_best_epoch_may_be_best_in_any_measure(tmp_path, name, greater):
+    arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), metric_for_best_model=name)
+    assert (
+        arguments.metric_for_best_model == f"eval_validation_{name.removeprefix('eval_').removeprefix('validation_')}"
+    )
+    assert arguments.greater_is_better == greater
 
 
 def test_bfloat16_is_taken_by_a_processor_too(tmp_path):
