@@ -56,9 +56,11 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
     import torch
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
+    from transformers.utils.logging import disable_progress_bar
 
     from . import MovieGenreModel
 
+    disable_progress_bar()  # over in an instant
     if threads is not None:
         torch.set_num_threads(threads)
     try:

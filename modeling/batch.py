@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .prediction_movie_genre import WORD, GenrePrediction
+from .prediction_movie_genre import WORD, GenrePrediction, length_batches
 from .serving import MAX_BODY_MB, MAX_CHARACTERS, MAX_DESCRIPTIONS, MAX_ROWS, RefusedError, Service, validated
 
 if TYPE_CHECKING:
@@ -108,14 +108,12 @@ def predict_file(
         raise RefusedError(422, f"{path.name} has no usable row: {problems[0]}")
 
     texts: list[str] = list(films["description"])
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # a chunk of one length wastes no padding
     predictions: dict[int, GenrePrediction] = {}
     with service.turnstile.place():
-        for start in range(0, len(order), MAX_DESCRIPTIONS):
-            chunk = order[start : start + MAX_DESCRIPTIONS]
+        for chunk in length_batches([len(text) for text in texts], MAX_DESCRIPTIONS):
             request = validated(descriptions=[texts[i] for i in chunk], threshold=threshold)
             predictions |= zip(chunk, service.answer(request), strict=True)
-            progress(len(predictions), len(order))
+            progress(len(predictions), len(texts))
     result = Batch(films, problems, [predictions[i] for i in range(len(texts))])
     _compare(result, service)
     result.path = _write(result, path)

@@ -96,10 +96,10 @@ def _probabilities(model: "MovieGenreModel", texts: list[str]) -> "np.ndarray":
     import numpy as np
     from rich.progress import track
 
-    # Chunks in order of length: each forms batches of one length, and the bar moves evenly enough.
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    from .prediction_movie_genre import length_batches
+
     result = np.empty((len(texts), len(model.config.genres)))
-    chunks = [order[i : i + 256] for i in range(0, len(order), 256)]
+    chunks = length_batches([len(text) for text in texts], 256)
     for chunk in track(chunks, description="reading films", disable=not sys.stderr.isatty()):
         for i, prediction in zip(chunk, model.predict_genres([texts[i] for i in chunk]), strict=True):
             result[i] = list(prediction.probabilities.values())
@@ -196,7 +196,7 @@ def predict(
     mc_samples: Annotated[int, typer.Option(help="Monte-Carlo dropout masks, for uncertainty; 0 for none.", min=0)] = 0,
     words: Annotated[bool, typer.Option("--words", help="Add the weight of each word.")] = False,
     seed: Annotated[
-        int | None, typer.Option(help="Makes Monte-Carlo results repeatable.", min=0, max=2**63 - 1)
+        int | None, typer.Option(help="Makes Monte-Carlo results repeatable.", min=0, max=2**32 - 1)
     ] = None,
     stride: Annotated[
         int | None, typer.Option(help="Read long texts in windows that share so many tokens, instead of cutting them.")

@@ -72,7 +72,7 @@ MAX_ROWS = number("MAX_ROWS", 2_000, "films in one file")
 MAX_SAMPLES = number("MAX_SAMPLES", 100, "Monte-Carlo samples")
 DRAINED = 3  # times MAX_BODY_MB that are read of a body that is refused
 MAX_IN_WINDOWS = number("MAX_IN_WINDOWS", 20_000, "characters read in windows in one request")
-MAX_EXPLAINED = 8  # descriptions, or windows, in one request with gradient attribution: some fifty passes each
+MAX_EXPLAINED = number("MAX_EXPLAINED", 8, "descriptions, or windows, explained by gradients in one REST request")
 LOOK_SECONDS = 0.5  # between looks whether a client that waits is still there
 
 

@@ -624,6 +624,7 @@ def _decide(
         scale, bias = twin.logit_scale.double().numpy(), twin.logit_bias.double().numpy()
         config.threshold_profiles, config.default_profile = twin.config.threshold_profiles, twin.config.default_profile
     else:
+        logger.info("calibrating, and tuning thresholds, on %s validation films", f"{len(truth['validation']):,}")
         scale, bias = fit_calibration(truth["validation"], logits["validation"])
         config.threshold_profiles = tune_profiles(
             truth["validation"], expit(logits["validation"] * scale + bias), min_genres=config.min_genres
@@ -763,7 +764,7 @@ def given(*groups: Any) -> dict[str, Any]:
             default = f.default_factory() if callable(f.default_factory) else f.default
             if (
                 f.init
-                and "token" not in f.name.split("_")[-1:]
+                and not f.name.endswith("token")
                 and value != default
                 and isinstance(value, (str, int, float, bool))
             ):

@@ -5,10 +5,13 @@ import asyncio
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -88,6 +91,18 @@ def test_the_endpoints_are_described(client):
     assert set(api) == {"/predict", "/predict_batch", "/health"}
     names = [parameter["parameter_name"] for parameter in api["/predict"]["parameters"]]
     assert names[:3] == ["description", "threshold", "mc_samples"]
+
+
+def test_a_monitor_may_ask_for_the_head_alone(address):
+    with urllib.request.urlopen(urllib.request.Request(f"{address}/healthz", method="HEAD")) as reply:
+        assert (reply.status, reply.read()) == (200, b"")
+
+
+def test_what_is_no_json_object_is_told_what_to_send(address):
+    request = urllib.request.Request(f"{address}/api/v1/predict", b'{"descriptions": ["A text."]}')
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert "send a JSON object, with the header Content-Type: application/json" in refused.value.read().decode()
 
 
 def test_health(client):
@@ -176,16 +191,50 @@ def test_an_agent_finds_and_uses_the_tools(address, expected):
     assert ast.literal_eval(good.content[0].text)["genres"] == expected.genres
     assert "no words" in bad.content[0].text
     assert bad.isError
+    assert "data:text/csv;base64" in tools["predict_batch"].inputSchema["properties"]["file"]["description"]
 
 
 def test_a_full_queue_refuses_and_another_model_is_served_by_its_folder(saved):
-    process, url = serve(MODEL_ID=str(saved), QUEUE_SIZE="1", CONCURRENCY="1", MAX_IN_WINDOWS="80000")
+    process, url = serve(MODEL_ID=str(saved), QUEUE_SIZE="1", CONCURRENCY="1", MAX_EXPLAINED="1000")
     try:
         assert json.loads(http(f"{url}/api/v1/model")[1])["genres"] == GENRES
         slow = {"description": "gunman " * 2800, "stride": 32, "attribution": "gradient", "genre": "Crime"}
         replies = [http(f"{url}/gradio_api/call/v2/predict", slow) for _ in range(6)]
         assert {status for status, _ in replies} == {200, 503}
         assert "Queue is full" in next(text for status, text in replies if status == 503)
+    finally:
+        process.kill()
+        process.wait(timeout=30)
+
+
+def test_who_goes_away_leaves_the_queue(saved):
+    """One computes and one waits: a third is refused until the second has closed the connection."""
+    process, url = serve(MODEL_ID=str(saved), QUEUE_SIZE="1", CONCURRENCY="1", MAX_EXPLAINED="1000")
+    ended = []
+
+    def slow():
+        body = {"descriptions": ["gunman " * 2800], "stride": 32, "attribution": "gradient", "genre": "Crime"}
+        assert http(f"{url}/api/v1/predict", body)[0] == 200
+        ended.append(time.monotonic())
+
+    def refused():  # 422 for who has a place: this is answered without a turn
+        return http(f"{url}/api/v1/predict", {"descriptions": ["?"]})[0] == 503
+
+    try:
+        computing = threading.Thread(target=slow)
+        computing.start()
+        time.sleep(0.5)
+        body = json.dumps({"descriptions": [TEXT]}).encode()
+        head = ["POST /api/v1/predict HTTP/1.1", "Host: x", "Content-Type: application/json"]
+        head += [f"Content-Length: {len(body)}", "", ""]
+        with socket.create_connection(("127.0.0.1", urllib.parse.urlsplit(url).port)) as waiting:
+            waiting.sendall("\r\n".join(head).encode() + body)
+            while not refused():
+                assert not ended, "the slow request was too quick for this test"
+        while refused():
+            pass
+        assert not ended, "the queue was full until the slow request had ended"
+        computing.join()
     finally:
         process.kill()
         process.wait(timeout=30)
@@ -235,6 +284,12 @@ def test_a_setting_that_cannot_be_gets_a_sentence(address):
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith("app.py: ")
         assert message in done.stderr
+
+
+def test_an_argument_is_not_taken_for_a_setting():
+    done = subprocess.run([sys.executable, "app.py", "--port", "8123"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "app.py takes no --port: settings come from the environment, as in PORT=8000" in done.stderr
 
 
 def test_help_lists_the_settings():

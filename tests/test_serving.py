@@ -160,6 +160,20 @@ def test_who_finds_the_queue_full_is_sent_away_and_the_others_are_answered(servi
     assert replies[0].status_code == 200
 
 
+def test_a_place_in_the_queue_is_free_again_when_nobody_waits_for_the_answer(service, monkeypatch):
+    monkeypatch.setattr(service, "turnstile", Turnstile(concurrency=1, queue=1))
+    monkeypatch.setattr(service.model, "predict_genres", lambda *_, **__: pytest.fail("computed for nobody"))
+    request = validated(descriptions=[TEXT])
+    with service.turnstile.place():
+        with service.turnstile.turn(), pytest.raises(RefusedError, match="nobody waits"):
+            service.predict(request, gone=lambda: True)
+        assert service.turnstile._places._value == 1
+        with pytest.raises(RefusedError, match="nobody waits"):  # nor where the turn would have come at once
+            service.predict(request, gone=lambda: True)
+        with service.turnstile.turn():
+            pass
+
+
 def test_no_more_than_the_set_number_compute_at_once(service, monkeypatch):
     monkeypatch.setattr(service, "turnstile", Turnstile(concurrency=2, queue=10))
     inside, most, lock = 0, 0, threading.Lock()
