@@ -135,11 +135,12 @@ def _named(message: str, path: Path) -> str:
 
 def _compare(batch: Batch, service: Service) -> None:
     """Score the predictions against the file's genres, where the model knows them all, in whatever case."""
+    from .data import spellings
     from .metrics import bootstrap, decision_scores, disagreements, ranking_scores
 
     genres = service.genres
-    spelt = {genre.casefold(): genre for genre in genres}
-    told = [[spelt.get(name.casefold(), name) for name in names] for names in batch.films["genre"]]
+    spelt = spellings(genres)
+    told = [[spelt(name) for name in names] for names in batch.films["genre"]]
     unknown = Counter(name for names in told for name in names if name not in genres)
     batch.unknown_genres = dict(unknown.most_common(UNKNOWN_SHOWN))
     known = [i for i, names in enumerate(told) if names and set(names) <= set(genres)]

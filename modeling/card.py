@@ -56,7 +56,8 @@ def render_card(
     scored_on = (evaluation.get("data") or trained_on).get("source", source)
     scored_name = "TMDB top-rated films" if is_tmdb and scored_on == source else scored_on
     scored_name += ", test part" if evaluation else ", validation part"
-    english = trained_on.get("sha256") in (TMDB_LIST, file_hash(ROOT / "data" / "movies.csv"))
+    known = trained_on.get("sha256")
+    english = known is not None and known in (TMDB_LIST, file_hash(ROOT / "data" / "movies.csv"))
     base_model = getattr(model.config, "base_model", None) or training.get("base_model")
     scores = _eval_results(tested, scored_on, scored_name)
     if own := further.get("own_films"):
@@ -107,7 +108,11 @@ def render_card(
 
 def _without_places(command: str) -> str:
     """A command with bare names for files that are somewhere else on the machine where it was given."""
-    return shlex.join(re.sub(r"^(\.\.|~|/).*/", "", word) for word in shlex.split(command))
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a record of the time when words were not quoted
+        return command
+    return shlex.join(re.sub(r"^(\.\.|~|/).*/", "", word) for word in words)
 
 
 def render_space_card(model: str, commit: str, preload: Sequence[str], gradio: str) -> str:

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from .arguments import MovieGenreTrainingArguments
 from .configuration_movie_genre import MovieGenreConfig
 
 logger = logging.getLogger(__name__)
@@ -86,9 +88,9 @@ class CheckpointTrainer(Trainer):
                 seal(folder)
         except (OSError, RuntimeError, SafetensorError) as error:  # a full disk has a different name in each library
             shutil.rmtree(folder, ignore_errors=True)
+            why = str(error).partition("\n")[0]
             raise OSError(
-                f"{folder} could not be written ({str(error).partition(os.linesep)[0]}): free some space, and go on "
-                "with --resume_from_checkpoint true"
+                f"{folder} could not be written ({why}): free some space, and go on with --resume_from_checkpoint true"
             ) from error
         finally:
             told.save_total_limit = limit
@@ -137,18 +139,16 @@ def last_whole_checkpoint(output: Path) -> Path | None:
     return None
 
 
-def resume_point(arguments: TrainingArguments, output: Path) -> tuple[str | None, list[Path]]:
+def resume_point(arguments: MovieGenreTrainingArguments, output: Path) -> tuple[str | None, list[Path]]:
     """Checkpoint to go on from, None to start anew; and those that will have to go, since they come after it.
 
     Raises:
         ValueError: if the one named is not whole, or an earlier run would be overwritten.
     """
-    there, asked = checkpoints(output), arguments.resume_from_checkpoint
-    overwrite = getattr(arguments, "overwrite_output_dir", False)
+    there, asked, overwrite = checkpoints(output), arguments.resume_from_checkpoint, arguments.overwrite_output_dir
     last: Path | None = None
     if asked in ("true", "True", "last"):
         last = last_whole_checkpoint(output)
-        logger.warning("%s", f"going on from {last}" if last else f"{output} has no whole checkpoint: starting anew")
     elif asked not in (None, "false", "False"):
         last = Path(asked)
         if why := flaw(last) if last.is_dir() else "there is no such folder":
@@ -167,6 +167,8 @@ def resume_point(arguments: TrainingArguments, output: Path) -> tuple[str | None
         raise ValueError(
             f"{output} holds a finished model: name another --output_dir, or --overwrite_output_dir true replaces it"
         )
+    if asked in ("true", "True", "last"):
+        logger.warning("%s", f"going on from {last}" if last else f"{output} has no whole checkpoint: starting anew")
     later = next((i for i, checkpoint in enumerate(there) if last and checkpoint.samefile(last)), len(there))
     return str(last) if last else None, there[:later]
 
@@ -183,13 +185,16 @@ def check_same(checkpoint: Path, config: MovieGenreConfig, texts: str) -> None:
         ValueError: naming what differs.
     """
     before = MovieGenreConfig.from_pretrained(checkpoint)
-    names = [*MovieGenreConfig.__annotations__.keys() - {"threshold_profiles", "default_profile"}, "genres"]
+    # Left out: what is found at the end, another way to name the same source, and what the Trainer sets itself.
+    other = {"threshold_profiles", "default_profile", "base_model", "pad_token_id"}
+    names = ["genres", *(name for name in MovieGenreConfig.__annotations__ if name not in other)]
     differences = [
         f"{name} {getattr(before, name)!r}, not {getattr(config, name)!r}"
         for name in names
         if getattr(before, name) != getattr(config, name)
     ]
-    if not differences and (checkpoint / TEXTS).read_text(encoding="utf-8") != texts:
+    told = checkpoint / TEXTS
+    if not differences and told.exists() and told.read_text(encoding="utf-8") != texts:
         differences = ["other descriptions"]
     if differences:
         raise ValueError(
@@ -219,7 +224,8 @@ def check_space(output: Path, parameters: int, kept: int | None) -> None:
         BYTES_A_PARAMETER * ((kept or 2) + 1) + 4
     )  # while one is written, the others are still there
     free = shutil.disk_usage(next(path for path in (output, *output.resolve().parents) if path.exists())).free
-    free += sum(file.stat().st_size for folder in checkpoints(output) for file in folder.rglob("*") if file.is_file())
+    with suppress(FileNotFoundError):  # another process may be taking them away
+        free += sum(path.stat().st_size for folder in checkpoints(output) for path in folder.rglob("*"))
     if free < needed:
         raise ValueError(
             f"{output} needs {needed / 1e6:,.0f} MB for its checkpoints, and its disk has {free / 1e6:,.0f} MB: free "

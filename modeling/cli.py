@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .backends import load, locate, model_file, share_of_cores
+from .backends import ROOT, load, locate, model_file, share_of_cores
 
 if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answers at once
     import numpy as np
@@ -262,12 +262,13 @@ def _described(texts: list[str] | None) -> Iterator[list[str]]:
     from .prediction_movie_genre import WORD
 
     place, at_once = ("description", len(texts)) if texts else ("line", 1 if sys.stdin.isatty() else 256)
-    number, found = 0, []
+    number, found, any_found = 0, [], False
     try:
         for number, text in enumerate(texts or sys.stdin, 1):
             text.encode()
             if WORD.search(text):
                 found.append(text.strip())
+                any_found = True
             elif texts or text.strip():
                 raise ValueError(f"{place} {number} has no words: describe the film in a sentence or two")
             if len(found) == at_once:
@@ -279,7 +280,7 @@ def _described(texts: list[str] | None) -> Iterator[list[str]]:
         raise ValueError(f"a line of standard input behind line {number} is not UTF-8") from None
     if found:
         yield found
-    if not number:
+    elif not any_found:
         raise ValueError("standard input is empty: give descriptions as arguments, or one a line")
 
 
@@ -478,8 +479,8 @@ def publish_model(
     """
     from . import hub
 
-    if results is None and folder.resolve() == hub.ROOT / "checkpoint":
-        results = hub.ROOT / "benchmarks" / "results"
+    if results is None and folder.resolve() == ROOT / "checkpoint":
+        results = ROOT / "benchmarks" / "results"
     publication = hub.publish_model(
         folder,
         repo,

@@ -13,8 +13,8 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def read_films(
     source = str(source)
     aliases = GENRE_MAP | dict(genre_map or {})
     known = None if genres is None else set(genres)
-    spelt = {genre.casefold(): genre for genre in genres or ()}
+    spelt = spellings(genres or ())
     problems = Problems(source)
     rows: list[dict[str, Any]] = []
     names_in = _ColumnNames(columns, source, require_genre)
@@ -163,7 +163,7 @@ def read_films(
         }
         try:
             found = parse_genres(told.get("genre"), aliases)
-            row["genre"] = list(dict.fromkeys(spelt.get(name.casefold(), name) for name in found))
+            row["genre"] = list(dict.fromkeys(spelt(name) for name in found))
             if not require_genre and len(found) == 1 and normalise(found[0]) in NOTHING:
                 row["genre"] = []
             _check_row(row, known, require_genre)
@@ -177,7 +177,7 @@ def read_films(
         raise DataError(problems.nothing_left())
     try:
         keys = dict.fromkeys(key for row in rows for key in row)
-        if len(keys.keys() - row.keys()) > MAX_COLUMNS:  # JSON Lines, each with columns of its own
+        if len(keys) > MAX_COLUMNS + len(fields(Columns)) + 2:  # JSON Lines, each with columns of its own
             raise DataError(f"{source} has {len(keys):,} columns, more than {MAX_COLUMNS:,}")
         return Dataset.from_dict({key: [row.get(key) for row in rows] for key in keys}), problems.found
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
@@ -228,14 +228,20 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
             value = re.split(r"[|;]" if re.search(r"[|;]", text) else ",", text)
     if not isinstance(value, (list, tuple)):
         raise DataError(f"genre is a {type(value).__name__}, expected text or a list")
-    names = [item.get("name") if isinstance(item, Mapping) else item for item in value]
+    names: list[Any] = [item.get("name") if isinstance(item, Mapping) else item for item in value]
     for name in names:
         if not isinstance(name, str):
             raise DataError(f"genre holds something other than names ({type(name).__name__})")
         if SURROGATE.search(name):
             raise DataError("genre holds half a character (a lone surrogate, \\ud800 to \\udfff)")
-    stripped = [str(name).strip() for name in names if str(name).strip()]
+    stripped = [name.strip() for name in names if name.strip()]
     return list(dict.fromkeys(aliases.get(name, name) for name in stripped))
+
+
+def spellings(genres: Sequence[str]) -> Callable[[str], str]:
+    """From a genre's name in any case to the name among `genres`; from any other name to itself."""
+    known = {genre.casefold(): genre for genre in genres} | {genre: genre for genre in genres}
+    return lambda name: known.get(name, known.get(name.casefold(), name))
 
 
 def parse_genre_map(text: str | None) -> dict[str, str]:
@@ -538,16 +544,21 @@ def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     lines, before, delimiter = _lines(path), 0, ""
     for first in lines:
-        if asked := re.fullmatch(r"sep=([,;\t|])\s*", first):  # a spreadsheet's own way of saying so
+        if asked := re.fullmatch(r"(?i)sep=([,;\t|])\s*", first):  # a spreadsheet's own way of saying so
             delimiter = asked[1]
         elif first.strip():
             break
         before += 1
     else:
         raise DataError(f"{path} has no line with text")
-    reader = csv.reader(
-        itertools.chain([first], lines), delimiter=delimiter or max(DELIMITERS, key=first.count), strict=True
-    )
+    line = ""
+
+    def remembered() -> Iterator[str]:
+        nonlocal line
+        for line in itertools.chain([first], lines):  # noqa: UP028  # kept, too
+            yield line
+
+    reader = csv.reader(remembered(), delimiter=delimiter or max(DELIMITERS, key=first.count), strict=True)
     start, header = before + 1, None
     while True:
         place = f"{path}:{start}"
@@ -555,10 +566,13 @@ def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
             values = next(reader, None)
         except csv.Error as error:
             message = str(error)
-            if header and "expected after" in message:  # the rest of the line is lost, and with it the row
-                problems.add(place, "a quote inside a quoted cell must be doubled")
-                start = before + reader.line_num + 1
-                continue
+            if "expected after" in message:
+                message = "a quote inside a quoted cell must be doubled"
+                # The reader leaves the rest of the line out: no other line may belong to the row.
+                if header and before + reader.line_num == start and line.count('"') % 2 == 0:
+                    problems.add(place, message)
+                    start += 1
+                    continue
             if "unexpected end of data" in message:
                 message = "a quote that is opened here is never closed"
             elif "field larger" in message:

@@ -232,19 +232,20 @@ class Turnstile:
     def turn(self, gone: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """To be entered by a holder of a place when it computes; a long job takes one turn for each part of it.
 
+        Turns come in no strict order.
+
         Args:
             gone: whether nobody waits for the answer any more.
 
         Raises:
             RefusedError: 499 if nobody does.
         """
-        given_up = RefusedError(499, "nobody waits for the answer")
-        while not self._turns.acquire(timeout=LOOK_SECONDS):
-            if gone():
-                raise given_up
+        mine = False
+        while not mine and not gone():
+            mine = self._turns.acquire(timeout=LOOK_SECONDS)
+        if not mine:
+            raise RefusedError(499, "nobody waits for the answer")
         try:
-            if gone():
-                raise given_up
             yield
         finally:
             self._turns.release()

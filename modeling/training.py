@@ -599,10 +599,16 @@ def build_trainer(
 
 
 def _by_one_process(work: Callable[[], np.ndarray]) -> np.ndarray:
-    """What one process computes, and gives to all the others."""
-    state = PartialState()
-    found = [work() if state.is_main_process else None]
+    """What one process computes, and gives to all the others; they fail as it fails, instead of waiting for it."""
+    found: list[np.ndarray | Exception | None] = [None]
+    if PartialState().is_main_process:
+        try:
+            found = [work()]
+        except Exception as error:
+            found = [error]
     broadcast_object_list(found)
+    if isinstance(found[0], Exception):
+        raise found[0]
     assert found[0] is not None
     return found[0]
 

@@ -36,10 +36,20 @@ def test_a_model_that_is_not_there_is_named(tmp_path, backend):
         backends.load(str(tmp_path / "nowhere"), backend=backend)
 
 
+def test_an_onnx_folder_is_told_from_a_model_that_is_not_there(tmp_path):
+    (tmp_path / "model.onnx").touch()
+    tiny_model().config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is an ONNX folder: name the backend onnx"):
+        backends.load(str(tmp_path))
+
+
 def test_each_process_of_a_machine_takes_its_own_gpu(tmp_path, monkeypatch):
     model, places = tiny_model(), []
     model.save_pretrained(tmp_path)
     monkeypatch.setattr(type(model), "to", lambda model, place: places.append(place) or model)
+    for name in ("LOCAL_RANK", "SPACES_ZERO_GPU"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     backends.load(str(tmp_path))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)

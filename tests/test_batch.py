@@ -8,6 +8,7 @@ import pytest
 from modeling import batch
 from modeling.batch import predict_file
 from modeling.data import formula_safe
+from modeling.page import report
 from modeling.serving import RefusedError, Service, Turnstile
 
 from .conftest import tiny_model
@@ -109,6 +110,14 @@ def test_no_column_of_the_file_is_lost_not_even_where_a_result_is_read_again(ser
         assert row["input_place"] == "Tonga"
         assert {"mine", "older"} <= set(row.values())
         assert sum(name.endswith("input_confidence") for name in row) == 2 + turn
+
+
+def test_genres_that_the_model_does_not_know_are_counted_and_told(service, films):
+    rows = [("A", "western", FILM), ("B", "Opera, Drama", FILM), ("C", "<b>Opera", FILM), ("D", "Opera", FILM)]
+    result = predict_file(service, films(*rows))
+    assert result.scored == 1
+    assert result.unknown_genres == {"Opera": 2, "<b>Opera": 1}
+    assert "does not know, Opera (2), &lt;b&gt;Opera (1)." in report(result)
 
 
 def test_problems_are_told_by_line_of_the_file(service, films):

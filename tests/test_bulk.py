@@ -135,6 +135,24 @@ def test_a_csv_holds_no_formula(onnx_model, tmp_path):
     assert [row["title"][:2] for row in got] == ["'=", "'＝"]
 
 
+def test_the_inputs_own_numbers_are_carried_as_they_are(onnx_model, tmp_path):
+    source = tmp_path / "films.jsonl"
+    rows = [{"plot": "Snow falls.", "score": 1.23456789e-8, "x": 48.85837009999999}]
+    rows += [{"plot": "Two brothers.", "score": float("nan"), "x": float("inf")}]
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    run(source, tmp_path / "out.jsonl", onnx_model.predict_genres)
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    first, second = (json.loads(line, parse_constant=refuse) for line in lines)
+    assert (first["score"], first["x"]) == (1.23456789e-8, 48.85837009999999)
+    assert (second["score"], second["x"]) == (None, None)
+    run(source, tmp_path / "out.csv", onnx_model.predict_genres)
+    assert "1.23456789e-08,48.85837009999999," in (tmp_path / "out.csv").read_text(encoding="utf-8")
+
+
 def test_bad_rows_stop_the_run_before_anything_is_written(onnx_model, tmp_path):
     source = tmp_path / "films.csv"
     source.write_text("title,plot\nOne,Snow falls.\nTwo,\nThree\nFour,Two brothers.\n", encoding="utf-8")

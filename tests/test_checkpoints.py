@@ -12,8 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from modeling import MovieGenreConfig
 from modeling.arguments import DataArguments, MovieGenreTrainingArguments
-from modeling.checkpoints import SEAL, check_space, checkpoints, flaw, last_whole_checkpoint, resume_point
+from modeling.checkpoints import (
+    SEAL,
+    TEXTS,
+    check_same,
+    check_space,
+    checkpoints,
+    flaw,
+    last_whole_checkpoint,
+    resume_point,
+    seal,
+)
 from modeling.training import build_trainer, load_films
 
 from .conftest import ROOT, tiny_model
@@ -129,6 +140,13 @@ def test_a_run_goes_on_with_its_own_films_and_sizes_alone(run, films, tmp_path):
         done = train(other, run, "--resume_from_checkpoint", "true")
         assert done.returncode == 2
         assert f"was trained with {said}" in done.stderr, done.stderr
+
+
+def test_a_checkpoint_from_before_texts_were_noted_is_gone_on_with(run):
+    newest = checkpoints(run)[0]
+    (newest / TEXTS).unlink()
+    seal(newest)
+    check_same(newest, MovieGenreConfig.from_pretrained(newest), "any")
 
 
 def test_a_finished_model_is_not_replaced_unasked(tmp_path):

@@ -1,6 +1,7 @@
 """movie-genre as a user runs it."""
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from modeling import MovieGenreModel
+from modeling.backends import locate
 from modeling.cli import main
 from modeling.decision import tune_thresholds
 from modeling.metrics import SCORES, scores
@@ -142,6 +144,35 @@ def test_tune_refuses_to_write_over_this_model_or_another(folder, films, tmp_pat
     assert (tmp_path / "config.json").read_text() == "{}"
 
 
+def test_lines_that_cannot_be_read_are_told_by_number_and_those_before_them_answered(folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["movie-genre", "predict", "--model", str(folder)])
+    for lines, answers, message in (
+        (f"{TEXT}\n" * 300 + "\n\u200b\n", 256, "line 302 has no words"),
+        (f"{TEXT}\n\udcff\n", 0, "line 2 is not UTF-8"),
+        ("\n \n", 0, "standard input is empty"),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+        with pytest.raises(SystemExit):
+            main()
+        found = capsys.readouterr()
+        assert (found.out.count("genres"), message in found.err) == (answers, True), found.err
+
+
+def test_a_wrong_option_leaves_the_output_to_the_right_one(folder, films, tmp_path):
+    told = ("predict", "--model", folder, "--input", films, "--output", tmp_path / "out.csv", "--threshold")
+    assert "no threshold profile 'best'" in movie_genre(*told, "best").stderr
+    assert [path.name for path in tmp_path.iterdir()] == []
+    assert movie_genre(*told, "1e-1").returncode == 0
+
+
+def test_the_model_that_ships_answers_wherever_it_is_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert locate("checkpoint") == str(ROOT / "checkpoint")
+    (tmp_path / "checkpoint").mkdir()
+    assert locate("checkpoint") == "checkpoint"
+    assert locate("you/movies") == "you/movies"
+
+
 def test_predict_answers_arguments_and_standard_input_alike(folder):
     one = movie_genre("predict", "--model", folder, "--words", TEXT)
     two = movie_genre("predict", "--model", folder, "--words", stdin=f"{TEXT}\n\nSnow falls.\n")
@@ -158,6 +189,21 @@ def test_predict_answers_arguments_and_standard_input_alike(folder):
         (["predict", "--model", "nowhere/to-be-found", TEXT], "has no copy of it: load it once"),
         (["predict", "--model", "FOLDER", ""], "has no words"),
         (["predict", "--model", "FOLDER", "--threshold", "best", TEXT], "no threshold profile 'best'"),
+        (
+            ["evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "data"],
+            "data is a folder: name a file",
+        ),
+        (
+            [
+                *("evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json"),
+                *("--split-file", "split.json"),
+            ],
+            "--split-file says which films are of a --split",
+        ),
+        (
+            ["evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json", "--mc-samples", "1"],
+            "one has no spread",
+        ),
         (["evaluate", "--model", "FOLDER", "--data", "none.csv", "--output", "x.json"], "none.csv does not exist"),
         (["evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "x.json"], "with --genre-map"),
         (

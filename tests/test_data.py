@@ -119,11 +119,18 @@ def test_what_stands_before_the_header_is_passed_over(tmp_path, before):
     assert problems == [f"{path}:{line + 1}: description is 'None', which stands for nothing"]
 
 
-def test_a_stray_quote_spoils_its_own_row_alone(tmp_path):
+def test_a_stray_quote_in_a_line_spoils_its_own_row_alone(tmp_path):
     path = write(tmp_path, HEADER + 'One,Drama,"He said "hi" and left."\nTwo,War,"Two\nlines."\nThree,War,Good.\n')
     films, problems = read_films(path, skip_bad_rows=True)
     assert films["place"] == [f"{path}:3", f"{path}:5"]
     assert problems == [f"{path}:2: a quote inside a quoted cell must be doubled"]
+
+
+@pytest.mark.parametrize("cell", ['"He said "hi"\nand left."', '"Two\nlines and "hi"."', '"He said "hi and left."'])
+def test_where_a_row_with_a_stray_quote_ends_is_not_guessed(tmp_path, cell):
+    path = write(tmp_path, f"description\nGood.\n{cell}\nGood, too.\n")
+    with pytest.raises(DataError, match=r"csv:3: a quote inside a quoted cell must be doubled"):
+        list(data.stream_rows(path, data.Problems(str(path))))
 
 
 def test_genres_are_known_in_any_case_and_none_is_no_genre_where_none_is_needed(tmp_path):

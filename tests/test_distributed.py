@@ -41,6 +41,18 @@ def test_accelerate_starts_two_processes_that_know_of_each_other(two, alone):
     assert alone["world_size"] == 1
 
 
+def test_what_the_first_process_cannot_do_ends_the_others_too(tmp_path):
+    rows = [f"Drama,Train {'abcd'[i]}.,train" for i in range(4)] + [f"Drama,Text {i}.,validation" for i in range(6)]
+    (tmp_path / "films.csv").write_text("\n".join(["genre,description,split", *rows]))
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIG, "--main_process_port", "0"]
+    flags = ["configs/smoke.yaml", "--train_file", tmp_path / "films.csv", "--output_dir", tmp_path / "out"]
+    done = subprocess.run(
+        [*map(str, [*launcher, "train.py", *flags])], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("4 different descriptions are too few for a teacher") == 2, done.stderr[-3000:]
+
+
 def test_both_processes_end_with_the_same_weights_bit_for_bit(two):
     assert two[0]["weights"] == two[1]["weights"]
 

@@ -4,6 +4,7 @@ import copy
 import csv
 import dataclasses
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -334,6 +335,26 @@ def test_the_best_epoch_may_be_best_in_any_measure(tmp_path, name, greater):
         arguments.metric_for_best_model == f"eval_validation_{name.removeprefix('eval_').removeprefix('validation_')}"
     )
     assert arguments.greater_is_better == greater
+
+
+def test_a_file_of_settings_may_hold_lists_and_names(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("genre_map: {Musical: Music}\nreport_to: [none]\n")
+    data, _, training = parse_arguments([str(path), "--output_dir", str(tmp_path)])
+    assert json.loads(data.genre_map) == {"Musical": "Music"}
+    assert training.report_to == []
+
+
+def test_one_process_for_several_gpus_is_refused(tmp_path):
+    arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    arguments._n_gpu = 4
+    with pytest.raises(ValueError, match="sees 4 GPUs: accelerate launch --multi_gpu --num_processes 4"):
+        train(DataArguments(), ModelArguments(), arguments)
+
+
+def test_a_recorded_command_can_be_given_again():
+    words = ["--genre_map", '{"Musical": "Music"}', "--train_file", "my films.csv"]
+    assert shlex.split(_command(words, None)) == ["train.py", *words]
 
 
 def test_bfloat16_is_taken_by_a_processor_too(tmp_path):

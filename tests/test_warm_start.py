@@ -100,6 +100,11 @@ def test_the_head_that_is_listened_to_is_the_important_one():
     assert not any(layer.attention.output._forward_pre_hooks for layer in source.layers)
 
 
+def test_where_every_film_has_every_genre_no_head_is_more_important():
+    source = convert(encoder(), GENRES, max_position_embeddings=64)
+    assert np.allclose(head_importance(source, [[2, 7, 3]] * 5, np.ones((5, 4))), 0.5)
+
+
 @pytest.fixture
 def folder(tmp_path, tokenizer):
     encoder().save_pretrained(tmp_path / "encoder")
