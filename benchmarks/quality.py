@@ -85,7 +85,7 @@ LABELS = {
 }
 WITHOUT_WEIGHT = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cpu_threads", "bf16", "use_cpu"),
-    "ddp_find_unused_parameters",
+    *("ddp_find_unused_parameters", "greater_is_better"),  # which follow from others
 }
 SEEDS = (0, 1, 2)
 SEEDED = (*NETWORKS, "minilm")  # the others have no seed, or are run once
