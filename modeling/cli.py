@@ -64,6 +64,8 @@ class Films:
     ) -> None:
         from .data import Columns, DataError, assign_splits, genre_matrix, parse_genre_map, read_films, read_split
 
+        if split_file is not None and split is None:
+            raise ValueError("--split-file says which films are of a --split: name one of train, validation, test")
         films, problems = read_films(
             data,
             columns=Columns(description=columns[0], genre=columns[1]),
@@ -73,8 +75,6 @@ class Films:
         )
         if problems:
             print(f"{len(problems)} bad rows left out, the first: {problems[0]}", file=sys.stderr)
-        if split_file is not None and split is None:
-            raise ValueError("--split-file says which films are of a --split: name one of train, validation, test")
         if split is not None:
             if split_file is not None:
                 films = assign_splits(films, stored=read_split(split_file))
