@@ -32,6 +32,7 @@ ModelOption = Annotated[
     str, typer.Option(help="Folder or Hub repository of the model.", envvar="MODEL_ID", callback=locate)
 ]
 RevisionOption = Annotated[str | None, typer.Option(help="Revision of a Hub repository.", envvar="MODEL_REVISION")]
+BackendOption = Annotated[str, typer.Option(help="torch, or onnx for what `export` wrote.", envvar="BACKEND")]
 DataOption = Annotated[
     str, typer.Option(help="Films: a .csv, .parquet or .jsonl file, or the id of a data set on the Hub.")
 ]
@@ -201,7 +202,7 @@ def predict(
     stride: Annotated[
         int | None, typer.Option(help="Read long texts in windows that share so many tokens, instead of cutting them.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="torch, or onnx for what `export` wrote.", envvar="BACKEND")] = "torch",
+    backend: BackendOption = "torch",
     source: Annotated[
         str | None, typer.Option("--input", help="A .csv, .parquet or .jsonl file, or a data set on the Hub.")
     ] = None,
@@ -307,6 +308,7 @@ def evaluate(
     output: Annotated[Path, typer.Option(help="JSON file for the figures.")],
     model: ModelOption = DEFAULT_MODEL,
     revision: RevisionOption = None,
+    backend: BackendOption = "torch",
     split: SplitOption = None,
     split_file: SplitFileOption = None,
     profile: Annotated[
@@ -353,7 +355,7 @@ def evaluate(
     for path in (output, disagreements, probabilities):
         if path is not None:
             _check_writable(path)
-    loaded = load(model, revision)
+    loaded = load(model, revision, backend=backend)
     config = loaded.config
     rule = _threshold(profile)
     thresholds = resolve_thresholds(rule, config.genres, config.threshold_profiles or {}, config.default_profile)

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ COLUMN_ALIASES = {
     "genre": ("genre", "genres"),
     "description": ("description", "overview", "plot", "synopsis", "summary"),
 }
+OWN_COLUMNS = ("movie_name", "genre", "description", "split", "place")  # of every film that leaves this module
 MAX_COLUMNS = 1000
 MAX_CELL_CHARACTERS = 1_000_000
 MAX_LINE_CHARACTERS = 16_000_000
@@ -134,7 +135,7 @@ def read_films(
 
     Returns:
         The films, with `movie_name` (str), `genre` (list of str), `description` (str), `split` (str, may be empty),
-        `place` (file and line) and the other columns as they stand (one that is called place as `input_place`); and
+        `place` (file and line) and the other columns as they stand (one that has such a name as `input_<name>`); and
         the problems of the rows left out.
 
     Raises:
@@ -151,9 +152,8 @@ def read_films(
         if max_rows is not None and number + len(problems.found) > max_rows:
             raise DataError(f"{source} has more than {max_rows:,} rows: send it in parts")
         names = names_in(record)
-        row = {name: value for name, value in record.values.items() if name not in names.values()}
-        if "place" in row:
-            row["input_place"] = row.pop("place")
+        others = carried_names((name for name in record.values if name not in names.values()), OWN_COLUMNS)
+        row = {carried: record.values[name] for name, carried in others.items()}
         told = {name: record.values.get(column) for name, column in names.items()}
         row |= {
             "movie_name": _name(told.get("movie_name")),
@@ -177,7 +177,7 @@ def read_films(
         raise DataError(problems.nothing_left())
     try:
         keys = dict.fromkeys(key for row in rows for key in row)
-        if len(keys) > MAX_COLUMNS + len(fields(Columns)) + 2:  # JSON Lines, each with columns of its own
+        if len(keys) > MAX_COLUMNS + len(OWN_COLUMNS):  # JSON Lines, each with columns of its own
             raise DataError(f"{source} has {len(keys):,} columns, more than {MAX_COLUMNS:,}")
         return Dataset.from_dict({key: [row.get(key) for row in rows] for key in keys}), problems.found
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:

@@ -89,6 +89,17 @@ def test_evaluate_writes_the_scores_of_exactly_those_films(evaluated, films, fol
     assert "Western" in done.stdout
 
 
+def test_an_exported_model_is_scored_as_well(folder, films, tmp_path, evaluated):
+    assert movie_genre("export", "--model", folder, "--output", tmp_path / "onnx").returncode == 0
+    done = movie_genre(
+        *("evaluate", "--model", tmp_path / "onnx", "--backend", "onnx", "--data", films, "--split", "test"),
+        *("--resamples", 5, "--mc-samples", 5, "--output", tmp_path / "results.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    expected, results = (json.loads((path / "results.json").read_text()) for path in (evaluated[0], tmp_path))
+    assert {name: results[name] for name in SCORES} == pytest.approx({name: expected[name] for name in SCORES})
+
+
 def test_evaluate_lists_the_films_where_model_and_file_differ_most(evaluated, films):
     out, _ = evaluated
     _, truth = truth_of(films, "test")

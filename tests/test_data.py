@@ -151,6 +151,14 @@ def test_a_file_without_a_good_row_says_why(tmp_path):
         read_films(path, skip_bad_rows=True)
 
 
+def test_no_column_is_lost_to_one_of_our_own_names(tmp_path):
+    path = write(tmp_path, "Genre,genre,overview,description,place,input_place\nDrama,mine,A text.,other,here,there\n")
+    films, _ = read_films(path, columns=Columns(description="overview"))
+    assert (films["genre"], films["description"]) == ([["Drama"]], ["A text."])
+    carried = {name: films[name][0] for name in films.column_names if name.startswith("input_")}
+    assert sorted(carried.values()) == ["here", "mine", "other", "there"]
+
+
 def test_each_line_of_json_lines_may_have_columns_of_its_own(tmp_path):
     rows = [
         {"genre": "Drama", "overview": "A text."},
