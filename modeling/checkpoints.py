@@ -147,7 +147,8 @@ def resume_point(arguments: MovieGenreTrainingArguments, output: Path) -> tuple[
     """
     there, asked, overwrite = checkpoints(output), arguments.resume_from_checkpoint, arguments.overwrite_output_dir
     last: Path | None = None
-    if asked in ("true", "True", "last"):
+    newest = asked in ("true", "True", "last")
+    if newest:
         last = last_whole_checkpoint(output)
     elif asked not in (None, "false", "False"):
         last = Path(asked)
@@ -167,7 +168,7 @@ def resume_point(arguments: MovieGenreTrainingArguments, output: Path) -> tuple[
         raise ValueError(
             f"{output} holds a finished model: name another --output_dir, or --overwrite_output_dir true replaces it"
         )
-    if asked in ("true", "True", "last"):
+    if newest:
         logger.warning("%s", f"going on from {last}" if last else f"{output} has no whole checkpoint: starting anew")
     later = next((i for i, checkpoint in enumerate(there) if last and checkpoint.samefile(last)), len(there))
     return str(last) if last else None, there[:later]

@@ -103,11 +103,12 @@ def formula_safe(value: Any) -> Any:
 
 def carried_names(columns: Iterable[str], predicted: Collection[str]) -> dict[str, str]:
     """Name of each of the input's columns in a result: `input_` before one that a prediction, or another, has."""
-    names: dict[str, str] = {}
+    names, taken = {}, set(predicted)
     for column in columns:
         name = column
-        while name in predicted or name in names.values():
+        while name in taken:
             name = f"input_{name}"
+        taken.add(name)
         names[column] = name
     return names
 
@@ -164,7 +165,7 @@ def read_films(
         try:
             found = parse_genres(told.get("genre"), aliases)
             row["genre"] = list(dict.fromkeys(spelt(name) for name in found))
-            if not require_genre and len(found) == 1 and normalise(found[0]) in NOTHING:
+            if not require_genre and _stand_for_nothing(found):
                 row["genre"] = []
             _check_row(row, known, require_genre)
         except DataError as error:
@@ -397,6 +398,10 @@ def file_hash(source: str | Path) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _stand_for_nothing(genres: Sequence[str]) -> bool:
+    return len(genres) == 1 and normalise(genres[0]) in NOTHING
+
+
 def _check_row(row: Mapping[str, Any], known: set[str] | None, require_genre: bool) -> None:
     description = row["description"]
     if not isinstance(description, str):
@@ -409,7 +414,7 @@ def _check_row(row: Mapping[str, Any], known: set[str] | None, require_genre: bo
         raise DataError(f"description has {len(description):,} characters, more than {MAX_CELL_CHARACTERS:,}")
     if require_genre and not row["genre"]:
         raise DataError("genre is empty")
-    if len(row["genre"]) == 1 and normalise(row["genre"][0]) in NOTHING:
+    if _stand_for_nothing(row["genre"]):
         raise DataError(f"genre is {row['genre'][0]!r}, which stands for nothing")
     if known is not None and (unknown := [genre for genre in row["genre"] if genre not in known]):
         raise DataError(f"unknown genre {unknown[0]!r}, not one of {', '.join(sorted(known))}: map it with --genre_map")

@@ -136,9 +136,8 @@ def test_a_long_text_gives_no_link_and_says_where_it_was_cut(page):
 
 
 def test_no_words_get_a_sentence(page):
-    page.wait_for_load_state(
-        "networkidle"
-    )  # what the page asks when it opens is answered: typed text is not read twice
+    # What the page asks when it opens is answered: typed text is not read twice.
+    page.wait_for_load_state("networkidle")
     page.fill(BOX, "?!")
     page.press(BOX, "Enter")
     page.get_by_text("has no words").wait_for()

@@ -39,9 +39,9 @@ def test_out_of_fold_probabilities_know_the_genres():
 def test_no_teacher_labels_what_it_was_trained_on():
     """Labels that are pure noise can be learned by heart in sample, but not out of fold."""
     generator = np.random.default_rng(0)
-    texts = [f"word{i} other{i} third{i} common" for i in range(100)]
+    texts = [f"word{i} other{i} third{i} common" for i in range(200)]
     texts = texts + [text.upper() + "!" for text in texts]  # the same description twice, in another dress
-    truth = np.tile((generator.random((100, 1)) < 0.5).astype(float), (2, 1))
+    truth = np.tile((generator.random((200, 1)) < 0.5).astype(float), (2, 1))
     inside = predicted(linear_model().fit(texts, truth), np.array(texts, dtype=object))
     outside = soft_labels(["linear"], texts, truth)
     assert ((inside > 0.5) == truth).mean() > 0.95
