@@ -170,12 +170,11 @@ def _eval_results(figures: Mapping[str, Any], source: str, name: str) -> list[Ev
 
 
 def _default_thresholds(model: "MovieGenreModel") -> dict[str, float]:
-    """Threshold of each genre under the default profile."""
-    from .prediction_movie_genre import resolve_thresholds
+    """Threshold of each genre under the default profile; none where that compares whole sets."""
+    from .prediction_movie_genre import LabelSets, resolve_rule
 
-    config = model.config
-    rule = resolve_thresholds(None, config.genres, config.threshold_profiles or {}, config.default_profile)
-    return {genre: float(value) for genre, value in zip(config.genres, rule, strict=True)}
+    rule = resolve_rule(None, model.config)
+    return {} if isinstance(rule, LabelSets) else dict(zip(model.config.genres, map(float, rule), strict=True))
 
 
 def _number(value: float) -> str:

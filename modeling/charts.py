@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .prediction_movie_genre import GenrePrediction, Verdict
+from .prediction_movie_genre import GenrePrediction, LabelSets, Rule, Verdict
 
 SIGNS = {"sure": "✓", "torn": "≈", "lost": "?"}
 STRONG_EDGE = 0.25  # conditional probabilities below this are left out of the genres' graph
@@ -95,31 +95,33 @@ def invitation() -> str:
 def probability_bars(
     probabilities: Mapping[str, float] | None,
     genres: Sequence[str],
-    thresholds: np.ndarray,
+    rule: Rule,
     chosen: Sequence[str] = (),
     spread: Mapping[str, float] | None = None,
 ) -> str:
-    """Every genre's probability as a bar with its threshold, and its standard deviation where there is one.
+    """Every genre's probability as a bar, with its threshold and its standard deviation where there are such.
 
     Without probabilities the empty frame is drawn, as large as the chart that will replace it.
     """
-    limits = dict(zip(genres, map(float, thresholds), strict=True))
+    limits = {} if isinstance(rule, LabelSets) else dict(zip(genres, map(float, rule), strict=True))
     order = sorted(genres, key=lambda genre: -probabilities[genre]) if probabilities else genres
     rows = []
     for genre in order:
         p = probabilities[genre] if probabilities else 0.0
-        marks = f'<i class="mg-fill" style="width:{p:.2%}"></i><i class="mg-line" style="left:{limits[genre]:.2%}"></i>'
+        marks, title = f'<i class="mg-fill" style="width:{p:.2%}"></i>', f"{genre}: {p:.1%}"
+        if genre in limits:
+            marks += f'<i class="mg-line" style="left:{limits[genre]:.2%}"></i>'
+            title += f", threshold {limits[genre]:.1%}"
         figure = f"{p:.0%}" if probabilities else "–"
         if spread:
             low, high = max(p - spread[genre], 0.0), min(p + spread[genre], 1.0)
             marks += f'<i class="mg-spread" style="left:{low:.2%};width:{high - low:.2%}"></i>'
             figure += f" ± {spread[genre] * 100:.0f}"
-        title = f"{genre}: {p:.1%}, threshold {limits[genre]:.1%}"
         rows.append(
             f'<tr class="{"on" if genre in chosen else "off"}" title="{escape(title)}"><th scope="row">{escape(genre)}'
             f'</th><td><div class="mg-track">{marks}</div></td><td>{figure}</td></tr>'
         )
-    key = '<i class="mg-line"></i>threshold'
+    key = '<i class="mg-line"></i>threshold' if limits else "whole sets of genres are compared, not one by one"
     if spread:
         key += '<i class="mg-spread"></i>mean ± standard deviation over the samples'
     return (

@@ -22,7 +22,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .arguments import MovieGenreTrainingArguments
-from .configuration_movie_genre import MovieGenreConfig
+from .configuration_movie_genre import DECISION, MovieGenreConfig
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def check_same(checkpoint: Path, config: MovieGenreConfig, texts: str) -> None:
     """
     before = MovieGenreConfig.from_pretrained(checkpoint)
     # Left out: what is found at the end, another way to name the same source, and what the Trainer sets itself.
-    other = {"threshold_profiles", "default_profile", "base_model", "pad_token_id"}
+    other = {*DECISION, "base_model", "pad_token_id"}
     names = ["genres", *(name for name in MovieGenreConfig.__annotations__ if name not in other)]
     differences = [
         f"{name} {getattr(before, name)!r}, not {getattr(config, name)!r}"

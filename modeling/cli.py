@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answe
 
     from . import MovieGenreModel
     from .hub import Publication
+    from .prediction_movie_genre import Rule
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -135,7 +136,7 @@ def _read_off_topic(path: Path) -> tuple[list[str], list[str]]:
 def _off_topic(
     model: "MovieGenreModel",
     others: tuple[list[str], list[str]],
-    thresholds: "np.ndarray",
+    rule: "Rule",
     films: "dict[str, np.ndarray]",
     mc_samples: int,
 ) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def _off_topic(
 
     texts, kinds = others[0], np.array(others[1])
     probabilities = _probabilities(model, texts)
-    certainty = certainties(probabilities, choose(probabilities, thresholds, model.config.min_genres))
+    certainty = certainties(probabilities, choose(probabilities, rule, model.config.min_genres))
     if mc_samples:
         certainty["mutual_information"] = _agreement(model, texts, mc_samples)
     result: dict[str, Any] = {"texts": len(texts)}
@@ -192,7 +193,7 @@ def predict(
     model: ModelOption = DEFAULT_MODEL,
     revision: RevisionOption = None,
     threshold: Annotated[
-        str | None, typer.Option(help="A number for all genres, or the name of a threshold profile of the model.")
+        str | None, typer.Option(help="A number for all genres, or the name of a decision profile of the model.")
     ] = None,
     mc_samples: Annotated[int, typer.Option(help="Monte-Carlo dropout masks, for uncertainty; 0 for none.", min=0)] = 0,
     words: Annotated[bool, typer.Option("--words", help="Add the weight of each word.")] = False,
@@ -313,7 +314,7 @@ def evaluate(
     split_file: SplitFileOption = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="Threshold profile, or a number for all genres; the model's default profile if not given."),
+        typer.Option(help="Decision profile, or a number for all genres; the model's default profile if not given."),
     ] = None,
     disagreements: Annotated[
         Path | None, typer.Option(help="CSV file for the films where model and file differ most.")
@@ -347,7 +348,7 @@ def evaluate(
 
     from .data import file_hash
     from .metrics import certainties, evaluation
-    from .prediction_movie_genre import choose, resolve_thresholds
+    from .prediction_movie_genre import choose, resolve_rule
 
     if mc_samples == 1:
         raise ValueError("--mc-samples must be 0, for none, or 2 and more: one has no spread")
@@ -357,10 +358,9 @@ def evaluate(
             _check_writable(path)
     loaded = load(model, revision, backend=backend)
     config = loaded.config
-    rule = _threshold(profile)
-    thresholds = resolve_thresholds(rule, config.genres, config.threshold_profiles or {}, config.default_profile)
+    rule = resolve_rule(_threshold(profile), config)
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
-    chosen = choose(films.probabilities, thresholds, config.min_genres)
+    chosen = choose(films.probabilities, rule, config.min_genres)
 
     def bar(draws: Any) -> Any:
         return track(draws, description="bootstrap", disable=not sys.stderr.isatty())
@@ -378,7 +378,7 @@ def evaluate(
         progress=bar,
     )
     if others is not None:
-        figures["off_topic"] = _off_topic(loaded, others, thresholds, certainty, mc_samples)
+        figures["off_topic"] = _off_topic(loaded, others, rule, certainty, mc_samples)
     about = {
         "data": {"source": Path(data).name, "sha256": file_hash(data), "split": split},
         "thresholds": profile or config.default_profile or "0.5",
@@ -406,11 +406,15 @@ def tune(
     genre_map: GenreMapOption = "{}",
     skip_bad_rows: SkipOption = False,
 ) -> None:
-    """Tune the thresholds on films that the model was not trained on, and make them the default of a copy.
+    """Tune the decision on films that the model was not trained on, and make it the default of a copy.
+
+    For subset accuracy whole sets of genres are compared, those of the films that the model was trained on; for the
+    others there are thresholds.
 
     Example: `movie-genre tune --data films.csv --split validation --objective macro_f1 --output tuned`
     """
-    from .decision import OBJECTIVES, tune_thresholds
+    from .decision import OBJECTIVES, fit_label_set_weight, tune_thresholds
+    from .prediction_movie_genre import SUBSET_ACCURACY
 
     if objective not in OBJECTIVES:
         raise ValueError(f"--objective {objective!r} is not known; choose from {', '.join(OBJECTIVES)}")
@@ -418,19 +422,25 @@ def tune(
         raise ValueError(f"--output {output} is not an empty folder: name a new one")
     output.mkdir(parents=True, exist_ok=True)
     loaded = load(model, revision)
+    config = loaded.config
+    if objective == SUBSET_ACCURACY and not config.label_sets:
+        raise ValueError(f"{model} does not say which sets of genres it was trained on: train it anew for {objective}")
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
-    thresholds = tune_thresholds(films.truth, films.probabilities, objective, min_genres=loaded.config.min_genres)
-    loaded.config.threshold_profiles = (loaded.config.threshold_profiles or {}) | {
-        objective: [round(float(value), 4) for value in thresholds]
-    }
-    loaded.config.default_profile = objective
+    if objective == SUBSET_ACCURACY:
+        config.label_set_weight = round(fit_label_set_weight(films.truth, films.probabilities, config.label_sets), 4)
+        print(f"{len(config.label_sets):,} sets of genres, weight {config.label_set_weight:.3f}")
+    else:
+        found = tune_thresholds(films.truth, films.probabilities, objective, min_genres=config.min_genres)
+        thresholds = [round(float(value), 4) for value in found]
+        config.threshold_profiles = (config.threshold_profiles or {}) | {objective: thresholds}
+        for genre, threshold in zip(config.genres, thresholds, strict=True):
+            print(f"{genre:<16} {threshold:.3f}")
+    config.default_profile = objective
     loaded.save_pretrained(output)
     loaded.tokenizer.save_pretrained(output)
     if record := model_file(model, revision, "training.json"):  # the card says by it where the model comes from
-        told = {name: value for name, value in json.loads(record).items() if name != "results"}  # of other thresholds
+        told = {name: value for name, value in json.loads(record).items() if name != "results"}  # of another rule
         (output / "training.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for genre, threshold in zip(loaded.config.genres, thresholds, strict=True):
-        print(f"{genre:<16} {threshold:.3f}")
     print(f"profile {objective!r} is the default of the model in {output}")
 
 

@@ -5,12 +5,17 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .prediction_movie_genre import profile_names
+
 # What transformers itself adds to a configuration beside its dataclass fields.
 _TRANSFORMERS_KEYS = {
     *("model_type", "auto_map", "num_labels", "name_or_path", "_name_or_path", "torch_dtype", "tokenizer_class"),
     *("attn_implementation", "experts_implementation", "output_attentions", "use_cache", "_commit_hash"),
     *("bos_token_id", "eos_token_id"),  # the Trainer's, where the tokenizer has them
 }
+
+# What is found when training ends: fields that are no part of the network.
+DECISION = ("threshold_profiles", "label_sets", "label_set_weight", "default_profile")
 
 
 @strict
@@ -46,6 +51,9 @@ class MovieGenreConfig(PreTrainedConfig):
         pad_token_id: token that fills batches.
         min_genres: genres given at least, whatever the thresholds say.
         threshold_profiles: named decision rules, one threshold a genre in `id2label` order.
+        label_sets: how many training films have exactly these genres, by the genres' numbers: {"0 3": 12, ...}. With
+            them the profile "subset_accuracy" chooses whole sets (`LabelSets`).
+        label_set_weight: weight there of what goes together in training films, 0 to 1.
         default_profile: the profile used when none is asked for; None means 0.5 for every genre.
         base_model: the checkpoint that training started from; None for one from scratch.
         format_version: version of the checkpoint's layout.
@@ -83,6 +91,8 @@ class MovieGenreConfig(PreTrainedConfig):
     pad_token_id: int = 0
     min_genres: int = 1
     threshold_profiles: dict[str, list[float]] | None = None
+    label_sets: dict[str, int] | None = None
+    label_set_weight: float | int = 0.0
     default_profile: str | None = None
     base_model: str | None = None
     format_version: int = 1
@@ -167,10 +177,16 @@ class MovieGenreConfig(PreTrainedConfig):
                 )
             if not all(0 <= value <= 1 for value in values):
                 raise ValueError(f"threshold_profiles[{name!r}]={values} must lie in [0, 1]")
-        if self.default_profile is not None and self.default_profile not in (self.threshold_profiles or {}):
+        for key, films in (self.label_sets or {}).items():
+            if not all(index.isdecimal() and int(index) in self.id2label for index in key.split()):
+                raise ValueError(f"label_sets has {key!r}, expected numbers of genres, below {len(self.id2label)}")
+            if films < 1:
+                raise ValueError(f"label_sets[{key!r}]={films} must be at least 1")
+        if not 0 <= self.label_set_weight <= 1:
+            raise ValueError(f"label_set_weight={self.label_set_weight} must lie in [0, 1]")
+        if self.default_profile is not None and self.default_profile not in (names := profile_names(self)):
             raise ValueError(
-                f"default_profile={self.default_profile!r} is not one of the threshold_profiles "
-                f"{sorted(self.threshold_profiles or {})}"
+                f"default_profile={self.default_profile!r} is not one of the threshold_profiles {sorted(names)}"
             )
         if self.format_version > 1:
             raise ValueError(

@@ -1,26 +1,29 @@
-"""From logits to probabilities to genres: calibration and thresholds, fitted on films the model was not trained on."""
+"""From logits to probabilities to genres: calibration and rules, fitted on films the model was not trained on."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, logsumexp
 
 from .metrics import macro_f1, micro_f1, samples_f1, subset_accuracy
-from .prediction_movie_genre import choose
+from .prediction_movie_genre import SUBSET_ACCURACY, LabelSets, choose
 
-OBJECTIVES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+# What thresholds are tuned for; whole sets of genres are what serves subset accuracy.
+THRESHOLD_OBJECTIVES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "micro_f1": micro_f1,
     "macro_f1": macro_f1,
     "samples_f1": samples_f1,
-    "subset_accuracy": subset_accuracy,
 }
+OBJECTIVES = THRESHOLD_OBJECTIVES | {SUBSET_ACCURACY: subset_accuracy}
 DEFAULT_OBJECTIVE = "micro_f1"
 GRID = np.linspace(0.02, 0.98, 49)
 # A genre of n films keeps n / (n + s) of its own threshold's distance from the global one; infinity means one threshold
 # for all. Which s is decided by cross-fitting.
 SHRINKAGE = (20.0, 100.0, 500.0, np.inf)
 FOLDS = 5
+MAX_LABEL_SETS = 5000  # the most frequent ones: a configuration should stay readable
 # Penalties on a genre's distance from the common calibration, in films' worth of log loss; cross-fitting decides.
 PENALTIES = (1.0, 10.0, 100.0, np.inf)
 
@@ -99,7 +102,7 @@ def tune_thresholds(
     Args:
         truth: (films, genres) of 0 and 1.
         probabilities: (films, genres), of films that the model was not trained on.
-        objective: a key of `OBJECTIVES`.
+        objective: a key of `THRESHOLD_OBJECTIVES`.
         min_genres: genres that every film gets at least.
         seed: of the folds.
 
@@ -109,11 +112,11 @@ def tune_thresholds(
     Raises:
         ValueError: for an unknown objective or fewer films than folds.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective={objective!r} is not known; choose from {', '.join(OBJECTIVES)}")
+    if objective not in THRESHOLD_OBJECTIVES:
+        raise ValueError(f"objective={objective!r} is not known; choose from {', '.join(THRESHOLD_OBJECTIVES)}")
     if len(truth) < FOLDS:
         raise ValueError(f"{len(truth)} films are too few to tune thresholds on: at least {FOLDS} are needed")
-    score = OBJECTIVES[objective]
+    score = THRESHOLD_OBJECTIVES[objective]
     folds = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
     chosen = [np.zeros(truth.shape, dtype=bool) for _ in SHRINKAGE]
     for fold in range(FOLDS):
@@ -129,14 +132,45 @@ def tune_thresholds(
 def tune_profiles(
     truth: np.ndarray, probabilities: np.ndarray, *, min_genres: int = 1, seed: int = 0
 ) -> dict[str, list[float]]:
-    """Thresholds for every objective, to be kept in the model's configuration under its name."""
+    """Thresholds for every objective that has some, to be kept in the model's configuration under its name."""
     return {
         objective: [
             round(float(value), 4)
             for value in tune_thresholds(truth, probabilities, objective, min_genres=min_genres, seed=seed)
         ]
-        for objective in OBJECTIVES
+        for objective in THRESHOLD_OBJECTIVES
     }
+
+
+def count_label_sets(truth: np.ndarray) -> dict[str, int]:
+    """How many films have exactly the same genres, the most frequent first: {"0 3": 12, ...}, by the genres' numbers.
+
+    Args:
+        truth: (films, genres) of 0 and 1.
+    """
+    counts = Counter(" ".join(map(str, np.flatnonzero(row))) for row in truth)
+    return dict(counts.most_common(MAX_LABEL_SETS))
+
+
+def fit_label_set_weight(truth: np.ndarray, probabilities: np.ndarray, counts: dict[str, int]) -> float:
+    """The weight of `LabelSets` under which the films' own sets are most likely, 0 to 1.
+
+    Args:
+        truth: (films, genres) of 0 and 1.
+        probabilities: (films, genres), of films that the model was not trained on.
+        counts: of `count_label_sets`; films with a set that is not among them say nothing.
+    """
+    sets = LabelSets.from_counts(counts, truth.shape[1], 0.0)
+    number = {row.tobytes(): i for i, row in enumerate(sets.members.astype(bool))}
+    own = np.array([number.get(row.tobytes(), -1) for row in truth.astype(bool)])
+    own, scores = own[own >= 0], sets.scores(probabilities[own >= 0])
+    films = np.arange(len(own))
+
+    def loss(weight: float) -> float:
+        weighted = scores + weight * sets.surplus
+        return float((logsumexp(weighted, axis=1) - weighted[films, own]).sum())
+
+    return float(minimize_scalar(loss, bounds=(0.0, 1.0), method="bounded").x) if len(own) else 0.0
 
 
 def best_global_threshold(

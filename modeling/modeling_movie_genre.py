@@ -28,7 +28,7 @@ from .prediction_movie_genre import (
     check_texts,
     nothing_cached,
     read_windows,
-    resolve_thresholds,
+    resolve_rule,
     split_windows,
 )
 
@@ -500,7 +500,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         Args:
             texts: a description, or a sequence of them.
             tokenizer: the one the model was trained with; by default the one stored beside the weights.
-            threshold: a number, a dict by genre, or the name of one of the model's threshold profiles; the model's
+            threshold: a number, a dict by genre, or the name of one of the model's decision profiles; the model's
                 default profile if None.
             mc_samples: Monte-Carlo dropout masks (Gal and Ghahramani 2016), 2 or more; 0 for one pass without dropout.
             attribution: "pooling" for the attention pooling's weight of each word; "gradient" for what each word adds
@@ -527,9 +527,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         single = isinstance(texts, str)
         texts = check_texts([texts] if isinstance(texts, str) else texts, mc_samples, batch_size)
         check_attribution(attribution, genre, self.config.genres)
-        thresholds = resolve_thresholds(
-            threshold, self.config.genres, self.config.threshold_profiles or {}, self.config.default_profile
-        )
+        rule = resolve_rule(threshold, self.config)
         if not texts:
             return []
 
@@ -556,7 +554,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             samples,
             weights if attribution else None,
             self.config.genres,
-            thresholds,
+            rule,
             self.config.min_genres,
         )
         return found[0] if single else found

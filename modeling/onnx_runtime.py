@@ -4,7 +4,7 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -22,7 +22,7 @@ from .prediction_movie_genre import (
     check_texts,
     nothing_cached,
     read_windows,
-    resolve_thresholds,
+    resolve_rule,
     split_windows,
 )
 
@@ -50,8 +50,10 @@ class OnnxConfig:
     classifier_dropout: float
     mc_dropout_scope: str
     min_genres: int
-    threshold_profiles: dict[str, list[float]]
-    default_profile: str | None
+    threshold_profiles: dict[str, list[float]] = field(default_factory=dict)
+    label_sets: dict[str, int] = field(default_factory=dict)
+    label_set_weight: float = 0.0
+    default_profile: str | None = None
 
     @property
     def genres(self) -> list[str]:
@@ -70,10 +72,8 @@ class OnnxConfig:
             if values["model_type"] != "movie_genre" or values["format_version"] != 1:
                 raise ValueError(f"model_type={values['model_type']!r}, format_version={values['format_version']!r}")
             labels = {int(index): label for index, label in values["id2label"].items()}
-            fields = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-            profiles = values.get("threshold_profiles") or {}
-            derived = {"id2label": dict(sorted(labels.items())), "threshold_profiles": profiles}
-            return cls(**{"default_profile": None, **fields, **derived})
+            told = {name: values[name] for name in cls.__dataclass_fields__ if values.get(name) is not None}
+            return cls(**told | {"id2label": dict(sorted(labels.items()))})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no configuration of a movie genre model, or too new a one: {error}") from None
 
@@ -179,7 +179,7 @@ class MovieGenreOnnx:
                 f"mc_dropout_scope={config.mc_dropout_scope!r} needs masks inside the encoder, which an ONNX model "
                 "does not take: use MovieGenreModel, or a model with mc_dropout_scope='head'"
             )
-        thresholds = resolve_thresholds(threshold, config.genres, config.threshold_profiles, config.default_profile)
+        rule = resolve_rule(threshold, config)
         if not texts:
             return []
         fast: Any = self.tokenizer if tokenizer is None else getattr(tokenizer, "backend_tokenizer", tokenizer)
@@ -196,7 +196,7 @@ class MovieGenreOnnx:
         seed = secrets.randbits(63) if seed is None else seed
         samples, weights = read_windows(windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size)
         found = assemble(
-            texts, windows, samples, weights if attribution else None, config.genres, thresholds, config.min_genres
+            texts, windows, samples, weights if attribution else None, config.genres, rule, config.min_genres
         )
         return found[0] if single else found
 

@@ -119,8 +119,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
     rules = rule_choices(service)
 
     def empty(rule: str, threshold: float) -> str:
-        limits = service.thresholds(threshold if rule == ONE_THRESHOLD else rule)
-        return charts.probability_bars(None, service.genres, limits)
+        return charts.probability_bars(None, service.genres, service.rule(threshold if rule == ONE_THRESHOLD else rule))
 
     @on_gpu
     def classify(
@@ -143,13 +142,13 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
             else:
                 request = validated(**options, attribution="pooling")
             (prediction,) = service.predict(request)
-            limits = service.thresholds(decision)
+            decided = service.rule(decision)
         except RefusedError as error:
             raise refusal(error) from None
         spread = {name: value.std for name, value in (prediction.uncertainty or {}).items()}
         return (
-            charts.answer(prediction, verdict(text, prediction, limits), len(text)),
-            charts.probability_bars(prediction.probabilities, service.genres, limits, prediction.genres, spread),
+            charts.answer(prediction, verdict(text, prediction, decided), len(text)),
+            charts.probability_bars(prediction.probabilities, service.genres, decided, prediction.genres, spread),
             highlighted(text, prediction.word_weights or []),
         )
 
@@ -182,7 +181,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
             with gr.Accordion("Options", open=False, elem_id="options"):
                 rule = gr.Dropdown(
                     rules, value=rules[0][1], label="Decide for", filterable=False, elem_id="rule",
-                    info="Thresholds tuned for one goal or another.",
+                    info="Rules tuned for one goal or another.",
                 )  # fmt: skip
                 threshold = gr.Slider(0, 1, 0.5, step=0.01, label="Threshold", interactive=rule.value == ONE_THRESHOLD)
                 uncertain = gr.Checkbox(
@@ -357,7 +356,7 @@ def api_tab(service: Service) -> None:
 
         Args:
             description: what happens in the film, in English, in a sentence or two.
-            threshold: a number between 0 and 1 for all genres, an object by genre, or the name of a threshold profile.
+            threshold: a number between 0 and 1 for all genres, an object by genre, or the name of a decision profile.
             mc_samples: Monte-Carlo dropout samples, for the uncertainty of every probability; 0 for none.
             attribution: "pooling" for the weight of each word, "gradient" for what each word adds to one genre.
             genre: the genre that "gradient" explains.
@@ -380,7 +379,7 @@ def api_tab(service: Service) -> None:
 
         Args:
             file: the CSV file, uploaded or as "data:text/csv;base64,..."; never an address, which is not fetched.
-            threshold: name of a threshold profile; the model's default if empty.
+            threshold: name of a decision profile; the model's default if empty.
 
         Returns:
             Films read, problems by line, counts of genres, metrics, genres not known, disagreements; the complete CSV.

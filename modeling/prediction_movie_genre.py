@@ -23,6 +23,8 @@ SURE_CONFIDENCE = 0.6  # expected F1 from which on a choice without close calls 
 LOST_CONFIDENCE = 0.35  # expected F1 below which no choice means much
 FEW_WORDS = 5  # fewer words than this say nothing about a film
 
+SUBSET_ACCURACY = "subset_accuracy"  # the profile that compares whole sets of genres
+
 
 @dataclass(frozen=True)
 class GenreUncertainty:
@@ -98,65 +100,112 @@ class Verdict:
     sentence: str
 
 
-def verdict(text: str, prediction: GenrePrediction, thresholds: np.ndarray) -> Verdict:
+@dataclass(frozen=True)
+class LabelSets:
+    """A rule that chooses one of the sets of genres that training films have, not genre by genre.
+
+    Few films have a set of genres of their own: the most probable one that others have (a label powerset, Tsoumakas and
+    Katakis 2007) is right more often than genres put together one by one. A set's score is its log-probability if
+    genres were independent, plus `weight` times the log of how much more often films have it than they would then.
+
+    Attributes:
+        members: 0 or 1, (sets, genres).
+        surplus: log of each set's share of films over what its genres' shares make it, (sets,).
+        weight: from 0, for independent genres, to 1, for probabilities that know nothing of what goes together.
+    """
+
+    members: np.ndarray
+    surplus: np.ndarray
+    weight: float
+
+    @classmethod
+    def from_counts(cls, counts: Mapping[str, int], genres: int, weight: float) -> "LabelSets":
+        """From a configuration's `label_sets`, for so many genres."""
+        members = np.zeros((len(counts), genres))
+        for row, key in zip(members, counts, strict=True):
+            row[list(map(int, key.split()))] = 1
+        films = np.array(list(counts.values()), dtype=float)
+        share = np.clip(films @ members / films.sum(), 1e-6, 1 - 1e-6)
+        alone = members @ np.log(share) + (1 - members) @ np.log1p(-share)
+        return cls(members, np.log(films / films.sum()) - alone, weight)
+
+    def scores(self, probabilities: np.ndarray) -> np.ndarray:
+        """Log-probability of each set, but for a constant a film: (films, genres) -> (films, sets)."""
+        p = np.clip(probabilities, 1e-6, 1 - 1e-6)
+        return (np.log(p) - np.log1p(-p)) @ self.members.T + self.weight * self.surplus
+
+    def choose(self, probabilities: np.ndarray) -> np.ndarray:
+        """The best set of each film, boolean (films, genres)."""
+        return self.members[self.scores(probabilities).argmax(axis=1)] > 0
+
+
+Rule = np.ndarray | LabelSets  # what decides: one threshold a genre, (genres,), or whole sets
+
+
+def verdict(text: str, prediction: GenrePrediction, rule: Rule) -> Verdict:
     """Whether the model is sure of a prediction, torn between genres, or out of its depth.
 
     Args:
         text: what was read.
         prediction: what came of it; with Monte-Carlo samples their spread widens what counts as a close call.
-        thresholds: (genres,), those that the prediction was made with.
+        rule: the one that the prediction was made with; where it compares whole sets, no genre has a call of its own.
     """
-    limit = dict(zip(prediction.probabilities, map(float, thresholds), strict=True))
+    limit = {} if isinstance(rule, LabelSets) else dict(zip(prediction.probabilities, map(float, rule), strict=True))
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     if len(WORD.findall(text)) < FEW_WORDS:
         return Verdict("lost", [], "Out of its depth: so few words say little about a film.")
-    if not any(p >= limit[genre] for genre, p in ranked):
+    if limit and not any(p >= limit[genre] for genre, p in ranked):
         genre, p = ranked[0]
         nearest = f"{genre} comes nearest ({p:.0%})"
         return Verdict("lost", [], f"Out of its depth: no genre reaches its threshold; {nearest}.")
     if prediction.confidence < LOST_CONFIDENCE:
         return Verdict("lost", [], "Out of its depth: these genres are little better than a guess.")
     spread = {genre: value.std for genre, value in (prediction.uncertainty or {}).items()}
-    close = [genre for genre, p in ranked if abs(p - limit[genre]) <= max(CLOSE, spread.get(genre, 0.0))]
+    close = [g for g, p in ranked if limit and abs(p - limit[g]) <= max(CLOSE, spread.get(g, 0.0))]
     # Without a close call an unsure choice is one between its own members.
     torn = close or ([] if prediction.confidence >= SURE_CONFIDENCE else list(prediction.genres))
     if len(torn) > 1:
         return Verdict("torn", torn, f"Torn between {', '.join(torn[:-1])} and {torn[-1]}.")
     if torn:
         return Verdict("torn", torn, f"Torn over {torn[0]}: it may belong or not.")
+    if not limit:
+        return Verdict("sure", [], "Sure: these genres, and no others.")
     return Verdict("sure", [], "Sure: every genre stands well clear of its threshold.")
 
 
-def resolve_thresholds(
-    threshold: float | Mapping[str, float] | str | None,
-    genres: Sequence[str],
-    profiles: Mapping[str, Sequence[float]],
-    default_profile: str | None,
-) -> np.ndarray:
-    """One threshold a genre, shape (genres,), from what the caller gave.
+def profile_names(config: Any) -> list[str]:
+    """Names of a configuration's decision profiles, the default one first."""
+    names = {*(config.threshold_profiles or ()), *([SUBSET_ACCURACY] if config.label_sets else ())}
+    return sorted(names, key=lambda name: (name != config.default_profile, name))
+
+
+def resolve_rule(threshold: float | Mapping[str, float] | str | None, config: Any) -> Rule:
+    """The rule that decides, from what the caller gave: one threshold a genre, (genres,), or whole sets.
 
     Args:
-        threshold: a number for all genres, a dict by genre (others keep the default profile's), a profile's name, or
-            None.
-        genres: names in the order of the logits.
-        profiles: the model's named thresholds.
-        default_profile: the profile to use for None; 0.5 everywhere if that is None too.
+        threshold: a number for all genres, a dict by genre (others keep the default profile's, or 0.5 where that has
+            no thresholds), a profile's name, or None for the default profile: 0.5 everywhere where there is none.
+        config: the model's `MovieGenreConfig`, or another with its fields.
 
     Raises:
         ValueError: for an unknown profile or genre, or a threshold outside [0, 1].
         TypeError: for any other type.
     """
+    genres, profiles = config.genres, config.threshold_profiles or {}
     if isinstance(threshold, str) or threshold is None:
-        name = default_profile if threshold is None else threshold
+        name = config.default_profile if threshold is None else threshold
         if name is None:
             return np.full(len(genres), 0.5)
+        if name == SUBSET_ACCURACY and config.label_sets:
+            return LabelSets.from_counts(config.label_sets, len(genres), config.label_set_weight)
         if name not in profiles:
-            raise ValueError(f"no threshold profile {name!r}; this model has {sorted(profiles) or 'none'}")
+            raise ValueError(f"no threshold profile {name!r}; this model has {sorted(profile_names(config)) or 'none'}")
         return np.asarray(profiles[name], dtype=float)
     if isinstance(threshold, Mapping):
         if unknown := sorted(set(threshold) - set(genres)):
             raise ValueError(f"no genre {', '.join(map(repr, unknown))}; this model knows {', '.join(genres)}")
-        default = resolve_thresholds(None, genres, profiles, default_profile)
+        default = resolve_rule(None, config)
+        default = np.full(len(genres), 0.5) if isinstance(default, LabelSets) else default
         values = np.array([threshold.get(genre, default[i]) for i, genre in enumerate(genres)], dtype=float)
     elif isinstance(threshold, Real) and not isinstance(threshold, bool):
         values = np.full(len(genres), float(threshold))
@@ -203,18 +252,18 @@ def check_attribution(attribution: str | None, genre: str | None, genres: Sequen
         raise ValueError(f"no genre {genre!r}; this model knows {', '.join(genres)}")
 
 
-def choose(probabilities: np.ndarray, thresholds: np.ndarray, min_genres: int) -> np.ndarray:
-    """Genres at or above their threshold, and the most probable others where fewer than `min_genres` are.
+def choose(probabilities: np.ndarray, rule: Rule, min_genres: int) -> np.ndarray:
+    """Genres at or above their threshold, or the best set; and the most probable others where fewer than `min_genres`.
 
     Args:
         probabilities: (films, genres).
-        thresholds: (genres,).
+        rule: thresholds (genres,), or whole sets.
         min_genres: genres that every film gets at least.
 
     Returns:
         Boolean array (films, genres).
     """
-    chosen = probabilities >= thresholds
+    chosen = rule.choose(probabilities) if isinstance(rule, LabelSets) else probabilities >= rule
     short = np.flatnonzero(chosen.sum(axis=1) < min_genres)
     # Probabilities end at 1: what is chosen already comes first.
     first = np.argsort(-(probabilities[short] + 2 * chosen[short]), axis=1, kind="stable")[:, :min_genres]
@@ -390,7 +439,7 @@ def assemble(
     samples: np.ndarray,
     weights: Sequence[np.ndarray] | None,
     genres: Sequence[str],
-    thresholds: np.ndarray,
+    rule: Rule,
     min_genres: int,
 ) -> list[GenrePrediction]:
     """Predictions of texts from the probabilities of their windows, which are averaged.
@@ -401,7 +450,7 @@ def assemble(
         samples: (samples, windows, genres) probabilities; one sample means no Monte Carlo.
         weights: of each window's tokens, for word weights; or None.
         genres: names in the order of the last axis.
-        thresholds: (genres,).
+        rule: thresholds (genres,), or whole sets.
         min_genres: genres that every text gets at least.
     """
     first = np.searchsorted([window.text for window in windows], np.arange(len(texts)))
@@ -410,7 +459,7 @@ def assemble(
         np.add.reduceat(samples.astype(float), first, axis=1) / (ends - first)[:, None]
     )  # (samples, texts, genres)
     probabilities = samples.mean(axis=0)
-    chosen = choose(probabilities, thresholds, min_genres)
+    chosen = choose(probabilities, rule, min_genres)
     confidence = expected_f1(probabilities, chosen)
     std = samples.std(axis=0)
     entropy = binary_entropy(probabilities)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
-import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -28,9 +27,11 @@ from .backends import Model, cores, load, locate, model_file
 from .prediction_movie_genre import (
     WORD,
     GenrePrediction,
+    Rule,
     cache_alone,
     check_attribution,
-    resolve_thresholds,
+    profile_names,
+    resolve_rule,
     window_starts,
 )
 
@@ -150,6 +151,7 @@ class ModelReply(BaseModel):
     backend: str
     version: str
     genres: list[str]
+    profiles: list[str]
     threshold_profiles: dict[str, dict[str, float]]
     default_profile: str | None
     max_tokens: int
@@ -275,19 +277,17 @@ class Service:
 
     @property
     def profiles(self) -> list[str]:
-        """Names of the threshold profiles, the default one first."""
-        names, default = sorted(self.model.config.threshold_profiles or {}), self.model.config.default_profile
-        return sorted(names, key=lambda name: name != default)
+        """Names of the decision profiles, the default one first."""
+        return profile_names(self.model.config)
 
-    def thresholds(self, threshold: Any) -> np.ndarray:
-        """One threshold a genre, (genres,).
+    def rule(self, threshold: Any) -> Rule:
+        """What decides: one threshold a genre, (genres,), or whole sets.
 
         Raises:
             RefusedError: 422 for a profile or genre that the model does not have.
         """
-        config = self.model.config
         try:
-            return resolve_thresholds(threshold, self.genres, config.threshold_profiles or {}, config.default_profile)
+            return resolve_rule(threshold, self.model.config)
         except (ValueError, TypeError) as error:
             raise RefusedError(422, str(error)) from None
 
@@ -297,7 +297,7 @@ class Service:
         Raises:
             RefusedError: 422, naming the value that is wrong.
         """
-        self.thresholds(request.threshold)
+        self.rule(request.threshold)
         try:
             check_attribution(request.attribution, request.genre, self.genres)
         except ValueError as error:
@@ -355,7 +355,7 @@ class Service:
     def about(self) -> ModelReply:
         """What is served, and its limits."""
         config = self.model.config
-        profiles = {
+        thresholds = {
             name: dict(zip(self.genres, map(float, values), strict=True))
             for name, values in (config.threshold_profiles or {}).items()
         }
@@ -376,7 +376,8 @@ class Service:
             backend=self.backend,
             version=__version__,
             genres=self.genres,
-            threshold_profiles=profiles,
+            profiles=self.profiles,
+            threshold_profiles=thresholds,
             default_profile=config.default_profile,
             max_tokens=config.max_position_embeddings,
             limits=limits,

@@ -48,6 +48,7 @@ from .arguments import DataArguments, ModelArguments, MovieGenreTrainingArgument
 from .augmentation import mistyped, other_people
 from .backends import cores, share_of_cores
 from .checkpoints import CheckpointTrainer, check_same, check_space, resume_point
+from .configuration_movie_genre import DECISION
 from .cooccurrence import cooccurrence_embeddings
 from .data import (
     Columns,
@@ -64,11 +65,19 @@ from .data import (
     split_hashes,
     stream_rows,
 )
-from .decision import DEFAULT_OBJECTIVE, FOLDS, best_global_threshold, fit_calibration, tune_profiles
+from .decision import (
+    DEFAULT_OBJECTIVE,
+    FOLDS,
+    best_global_threshold,
+    count_label_sets,
+    fit_calibration,
+    fit_label_set_weight,
+    tune_profiles,
+)
 from .metrics import cooccurrence, scores
 from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
-from .prediction_movie_genre import choose, resolve_thresholds
+from .prediction_movie_genre import choose, resolve_rule
 from .teacher import embed, soft_labels
 from .tokenization import load_tokenizer, local_source, source_tokenizer, train_tokenizer
 from .warm_start import warm_start
@@ -251,9 +260,8 @@ def build_model(
     for name in ("position_embedding_type", "norm_placement", "hidden_act"):  # its weights would fit, and mean nothing
         if asked.get(name, has := getattr(source.config, name)) != has:
             raise ValueError(f"init_from={arguments.init_from!r} has {name}={has}, not {asked[name]}: leave it out")
-    config = MovieGenreConfig.from_dict(
-        source.config.to_dict() | {"id2label": labels, "threshold_profiles": {}, "default_profile": None} | asked
-    )
+    kept = {name: value for name, value in source.config.to_dict().items() if name not in DECISION}
+    config = MovieGenreConfig.from_dict(kept | {"id2label": labels} | asked)
     model = MovieGenreModel(config)
     state, wanted = source.state_dict(), model.state_dict()
     rows = [f"classifier.output.{name}" for name in ("weight", "bias") if f"classifier.output.{name}" in state]
@@ -622,27 +630,30 @@ def _encode_all(films: Films, tokenizer: PreTrainedTokenizerBase, model: MovieGe
 def _decide(
     model: MovieGenreModel, scored: dict[str, PredictionOutput], twin: MovieGenreModel | None
 ) -> dict[str, dict[str, float]]:
-    """Calibrate the model, give it its threshold profiles, and score every part with the default one."""
+    """Calibrate the model, give it its decision profiles, and score every part with the default one."""
     config = model.config
     truth = {part: np.asarray(output.label_ids) for part, output in scored.items()}
+    config.label_sets = count_label_sets(truth["train"])
     logits = {part: np.asarray(output.predictions, dtype=float) for part, output in scored.items()}
     if twin is not None:
         scale, bias = twin.logit_scale.double().numpy(), twin.logit_bias.double().numpy()
-        config.threshold_profiles, config.default_profile = twin.config.threshold_profiles, twin.config.default_profile
+        for name in DECISION:
+            if name != "label_sets":  # of all films
+                setattr(config, name, getattr(twin.config, name))
     else:
         logger.info("calibrating, and tuning thresholds, on %s validation films", f"{len(truth['validation']):,}")
         scale, bias = fit_calibration(truth["validation"], logits["validation"])
-        config.threshold_profiles = tune_profiles(
-            truth["validation"], expit(logits["validation"] * scale + bias), min_genres=config.min_genres
-        )
+        validation = truth["validation"], expit(logits["validation"] * scale + bias)
+        config.threshold_profiles = tune_profiles(*validation, min_genres=config.min_genres)
+        config.label_set_weight = round(fit_label_set_weight(*validation, config.label_sets), 4)
         config.default_profile = DEFAULT_OBJECTIVE
     with torch.no_grad():
         model.logit_scale.copy_(torch.as_tensor(scale))
         model.logit_bias.copy_(torch.as_tensor(bias))
-    thresholds = resolve_thresholds(None, config.genres, config.threshold_profiles or {}, config.default_profile)
+    rule = resolve_rule(None, config)
     probabilities = {part: expit(values * scale + bias) for part, values in logits.items()}
     return {
-        part: scores(truth[part], choose(values, thresholds, config.min_genres), values)
+        part: scores(truth[part], choose(values, rule, config.min_genres), values)
         for part, values in probabilities.items()
     }
 

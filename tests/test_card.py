@@ -100,6 +100,7 @@ def test_every_number_of_the_shipped_card_comes_from_a_file(shipped, tmp_path):
     thresholds = {f"{value:.3f}" for value in config["threshold_profiles"][config["default_profile"]]}
     shape = {f"{value:,}" for value in config.values() if isinstance(value, (int, float))}
     shape |= {f"{config['max_position_embeddings'] - 2:,}", str(len(config["id2label"]))}
+    shape.add(f"{len(config.get('label_sets') or ()):,}")
     shape.add(f"{json.loads((CHECKPOINT / 'training.json').read_text(encoding='utf-8'))['parameters']:,}")
     assert {a.rstrip(",") for a, b in pairs if a == b} <= thresholds | shape | CONSTANTS
     assert sum(a != b for a, b in pairs) > 100

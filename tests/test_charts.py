@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modeling import charts
-from modeling.prediction_movie_genre import GenrePrediction, Verdict
+from modeling.prediction_movie_genre import GenrePrediction, LabelSets, Verdict
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 
@@ -52,6 +52,14 @@ def test_bars_stand_in_order_with_threshold_and_spread():
     assert (fill.get("style"), line.get("style")) == ("width:80.00%", "left:25.00%")
     assert spread.get("style") == "left:70.00%;width:20.00%"
     assert list(rows[1].iter("i"))[2].get("style") == "left:0.00%;width:50.00%"  # no probability below zero
+
+
+def test_where_whole_sets_are_compared_no_genre_has_a_threshold():
+    rule = LabelSets.from_counts({"0": 2, "0 1": 1}, 2, 0.5)
+    markup = charts.probability_bars({"Comedy": 0.2, "Drama": 0.8}, ["Comedy", "Drama"], rule, ["Drama"])
+    assert [icon.get("class") for icon in parsed(markup).iter("i")] == ["mg-fill", "mg-fill"]
+    assert "whole sets of genres are compared" in markup
+    assert "threshold" not in markup
 
 
 def test_the_empty_frame_is_as_large_as_the_chart():

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from modeling import MovieGenreModel
 from modeling.backends import locate
 from modeling.cli import main
-from modeling.decision import tune_thresholds
+from modeling.decision import fit_label_set_weight, tune_thresholds
 from modeling.metrics import SCORES, scores
 from modeling.prediction_movie_genre import choose
 
@@ -144,6 +145,29 @@ def test_tune_fits_the_thresholds_and_leaves_the_model_alone(tmp_path, folder, f
     assert json.loads((tmp_path / "tuned" / "training.json").read_text()) == {"of": "this model"}
     assert tuned.config.default_profile == "macro_f1"
     assert tuned.config.threshold_profiles["macro_f1"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_tune_for_the_exact_set_weighs_the_sets_that_the_model_was_trained_on(tmp_path, folder, films):
+    told = ("tune", "--data", films, "--split", "validation", "--objective", "subset_accuracy")
+    done = movie_genre(*told, "--model", folder, "--output", tmp_path / "none")
+    assert done.returncode == 2
+    assert "does not say which sets of genres it was trained on" in done.stderr
+    shutil.copytree(folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    counts = {"0": 4, "1 2": 3, "0 2 3": 3, "3": 1}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"label_sets": counts}))
+    done = movie_genre(*told, "--model", tmp_path / "model", "--output", tmp_path / "tuned")
+    assert done.returncode == 0, done.stderr
+    tuned = MovieGenreModel.from_pretrained(tmp_path / "tuned")
+    rows, truth = truth_of(films, "validation")
+    predictions = tuned.predict_genres([row["description"] for row in rows])
+    probabilities = np.array([list(prediction.probabilities.values()) for prediction in predictions])
+    expected = fit_label_set_weight(truth, probabilities, counts)
+    assert tuned.config.label_set_weight == pytest.approx(expected, abs=1e-3)
+    assert (tuned.config.default_profile, tuned.config.label_sets) == ("subset_accuracy", counts)
+    assert f"4 sets of genres, weight {expected:.3f}" in done.stdout
+    known = [{GENRES[int(index)] for index in key.split()} for key in counts]
+    assert all(set(prediction.genres) in known for prediction in predictions)
 
 
 def test_tune_refuses_to_write_over_this_model_or_another(folder, films, tmp_path):

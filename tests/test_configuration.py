@@ -31,6 +31,11 @@ def test_heads_may_be_wider_than_the_encoder():
         ({"threshold_profiles": {"best": [0.5]}}, r"threshold_profiles\['best'\] has 1 values for 4 genres"),
         ({"threshold_profiles": {"best": [2.0] * 4}}, r"must lie in \[0, 1\]"),
         ({"default_profile": "best"}, "default_profile='best' is not one of the threshold_profiles"),
+        ({"label_sets": {"0 4": 3}}, "label_sets has '0 4', expected numbers of genres, below 4"),
+        ({"label_sets": {"-1": 3}}, "label_sets has '-1'"),
+        ({"label_sets": {"0": 0}}, r"label_sets\['0'\]=0 must be at least 1"),
+        ({"label_set_weight": 1.5}, r"label_set_weight=1.5 must lie in \[0, 1\]"),
+        ({"default_profile": "subset_accuracy"}, "default_profile='subset_accuracy' is not one of"),
         ({"id2label": {0: "Drama", 2: "War"}}, "must map 0, 1, 2"),
         ({"id2label": {0: "Drama", 1: "Drama"}}, "names a genre twice"),
         ({"format_version": 2}, "format_version=2 is newer than this code"),
@@ -57,6 +62,8 @@ def test_saving_and_loading_keeps_every_field(tmp_path):
         norm_placement="pre",
         min_genres=2,
         threshold_profiles={"a": [0.25] * 12},
+        label_sets={"0 11": 7, "3": 2},
+        label_set_weight=0.4,
         default_profile="a",
     )
     config.save_pretrained(tmp_path)

@@ -41,7 +41,7 @@ def exported(model, tokenizer, folder, **options):
 @pytest.fixture(scope="module", params=KINDS)
 def pair(request, tmp_path_factory, tokenizer):
     """A PyTorch model with some calibration, and its export."""
-    model = tiny_model(**KINDS[request.param])
+    model = tiny_model(**KINDS[request.param], label_sets={"0 2": 3, "1": 2, "1 3": 1}, label_set_weight=0.5)
     if request.param == "graph":
         films = torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 1, 0]])
         model.classifier.output.connect(films, torch.eye(len(GENRES), model.config.hidden_size))
@@ -90,7 +90,13 @@ def test_padding_on_the_left_changes_nothing(pair):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"stride": 16, "attribution": "pooling"}, {"threshold": {"Crime": 0.2}, "batch_size": 3}, {"threshold": 0.9}],
+    [
+        {},
+        {"stride": 16, "attribution": "pooling"},
+        {"threshold": {"Crime": 0.2}, "batch_size": 3},
+        {"threshold": 0.9},
+        {"threshold": "subset_accuracy"},
+    ],
     ids=str,
 )
 def test_predictions_are_those_of_pytorch(pair, tokenizer, descriptions, options):

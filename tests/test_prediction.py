@@ -1,22 +1,26 @@
 """The NumPy half of a prediction."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from modeling import MovieGenreConfig
 from modeling.prediction_movie_genre import (
     FEW_WORDS,
     SURE_CONFIDENCE,
     GenrePrediction,
     GenreUncertainty,
+    LabelSets,
     assemble,
     binary_entropy,
     check_attribution,
     choose,
     expected_f1,
     length_batches,
-    resolve_thresholds,
+    profile_names,
+    resolve_rule,
     split_windows,
     verdict,
     word_weights,
@@ -142,9 +146,72 @@ def test_text_without_words_has_no_word_weights():
 
 
 def test_a_dict_of_thresholds_keeps_the_default_profile_elsewhere():
-    got = resolve_thresholds({"Crime": 0.9}, GENRES, {"p": [0.1, 0.2, 0.3]}, "p")
+    got = resolve_rule({"Crime": 0.9}, config(threshold_profiles={"p": [0.1, 0.2, 0.3]}, default_profile="p"))
     assert got.tolist() == [0.1, 0.9, 0.3]
-    assert resolve_thresholds(None, GENRES, {}, None).tolist() == [0.5] * 3
+    assert resolve_rule(None, config()).tolist() == [0.5] * 3
+    got = resolve_rule({"Crime": 0.9}, config(label_sets=COUNTS, default_profile="subset_accuracy"))
+    assert got.tolist() == [0.5, 0.9, 0.5]
+
+
+def test_the_default_profile_is_named_first_and_whole_sets_are_one():
+    values = {"threshold_profiles": {"b": [0.1] * 3, "a": [0.2] * 3}, "label_sets": COUNTS, "label_set_weight": 0.25}
+    assert profile_names(config(**values, default_profile="b")) == ["b", "a", "subset_accuracy"]
+    assert profile_names(config(**values, default_profile="subset_accuracy")) == ["subset_accuracy", "a", "b"]
+    assert profile_names(config()) == []
+    rule = resolve_rule("subset_accuracy", config(**values))
+    assert (len(rule.members), rule.weight) == (3, 0.25)
+    with pytest.raises(ValueError, match="no threshold profile 'subset_accuracy'; this model has none"):
+        resolve_rule("subset_accuracy", config())
+
+
+COUNTS = {"0": 5, "0 2": 3, "1 2": 2}
+
+
+def config(**values):
+    return MovieGenreConfig(id2label=dict(enumerate(GENRES)), **values)
+
+
+def test_a_set_is_scored_by_its_formula():
+    generator = np.random.default_rng(0)
+    probabilities = generator.random((20, 3))
+    shares = np.array([8, 2, 5]) / 10
+    for weight in (0.0, 0.3, 1.0):
+        scores = LabelSets.from_counts(COUNTS, 3, weight).scores(probabilities)
+        for p, row in zip(probabilities, scores, strict=True):
+            expected = []
+            for key, films in COUNTS.items():
+                inside = np.isin(np.arange(3), list(map(int, key.split())))
+                surplus = films / 10 / np.where(inside, shares, 1 - shares).prod()
+                expected.append(np.log(np.where(inside, p, 1 - p).prod()) + weight * np.log(surplus))
+            assert np.diff(row) == pytest.approx(np.diff(expected))
+
+
+def test_sets_weigh_from_not_at_all_to_all_that_is_known():
+    shares = np.array([[0.8, 0.2, 0.5]])  # what is known of a film of which nothing is known
+    assert LabelSets.from_counts(COUNTS, 3, 1.0).choose(shares).tolist() == [[True, False, False]]
+    likely = np.array([[0.9, 0.1, 0.4], [0.9, 0.1, 0.8], [0.4, 0.9, 0.9], [0.1, 0.9, 0.1]])
+    chosen = LabelSets.from_counts(COUNTS, 3, 0.0).choose(likely)
+    assert chosen.tolist() == [[True, False, False], [True, False, True], [False, True, True], [False, True, True]]
+
+
+def test_certain_probabilities_decide_alone():
+    certain = np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    chosen = LabelSets.from_counts({"0": 10**6, "1 2": 1}, 3, 1.0).choose(certain)
+    assert chosen.tolist() == [[False, True, True], [True, False, False]]
+
+
+def test_a_set_that_is_too_small_is_filled_up():
+    rule = LabelSets.from_counts(COUNTS, 3, 0.0)
+    assert choose(np.array([[0.9, 0.1, 0.4]]), rule, 2).tolist() == [[True, False, True]]
+
+
+def test_a_whole_set_is_judged_by_its_expected_f1():
+    rule = LabelSets.from_counts(COUNTS, 3, 0.5)
+    prediction = GenrePrediction(["Comedy", "Drama"], {"Comedy": 0.9, "Crime": 0.1, "Drama": 0.5}, 0.8)
+    assert verdict(FILM, prediction, rule).level == "sure"
+    assert verdict(FILM, replace(prediction, confidence=0.5), rule).genres == ["Comedy", "Drama"]
+    assert verdict(FILM, replace(prediction, confidence=0.2), rule).level == "lost"
+    assert verdict("Hello there.", prediction, rule).level == "lost"
 
 
 FILM = "Two brothers rob a bank and quarrel over the car."

@@ -26,7 +26,11 @@ TEXT = "A retired gunman rides into a border town where the sheriff owes him a h
 
 @pytest.fixture(scope="module")
 def service(tokenizer):
-    model = tiny_model(threshold_profiles={"careful": [0.9] * 4, "bold": [0.001] * 4}, default_profile="bold")
+    model = tiny_model(
+        threshold_profiles={"careful": [0.9] * 4, "bold": [0.001] * 4},
+        label_sets={"0 2": 3, "1 3": 1},
+        default_profile="bold",
+    )
     model._tokenizer = tokenizer
     return Service(model, name="tiny")
 
@@ -54,6 +58,8 @@ def test_predict_answers_in_the_one_schema_and_in_order(client, service):
 def test_options_reach_the_model(client):
     assert len(ask(client, threshold="bold").json()["predictions"][0]["genres"]) == 4
     assert len(ask(client, threshold=1.0).json()["predictions"][0]["genres"]) == 1
+    whole = ask(client, threshold="subset_accuracy").json()["predictions"][0]["genres"]
+    assert sorted(whole) in (["Comedy", "Drama"], ["Crime", "Western"])
     words = ask(client, attribution="gradient", genre="Crime").json()["predictions"][0]["word_weights"]
     assert any(weight < 0 for _, _, weight in words)
     long = " ".join([TEXT] * 20)
@@ -67,7 +73,7 @@ def test_options_reach_the_model(client):
         ({"descriptions": []}, "descriptions: List should have at least 1 item"),
         ({"descriptions": ["fine here", 5]}, "descriptions[1]: Input should be a valid string"),
         ({"descriptions": ["?!"]}, "descriptions[0] has no words"),
-        ({"threshold": "golden"}, "no threshold profile 'golden'; this model has ['bold', 'careful']"),
+        ({"threshold": "golden"}, "no threshold profile 'golden'; this model has ['bold', 'careful', 'subset_"),
         ({"threshold": {"Opera": 0.5}}, "no genre 'Opera'"),
         ({"threshold": 2}, "threshold: expected a number from 0 to 1"),
         ({"mc_samples": True}, "mc_samples: Input should be a valid integer"),
@@ -116,6 +122,7 @@ def test_health_and_model_tell_what_is_served(client):
     about = client.get("/api/v1/model").json()
     assert about["genres"] == ["Comedy", "Crime", "Drama", "Western"]
     assert about["threshold_profiles"]["careful"]["Drama"] == 0.9
+    assert about["profiles"] == ["bold", "careful", "subset_accuracy"]
     assert about["limits"]["characters"] == serving.MAX_CHARACTERS
 
 

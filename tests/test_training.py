@@ -93,7 +93,12 @@ def test_a_run_leaves_a_folder_that_loads_and_answers(run):
     prediction = model.predict_genres("A retired gunman rides into a border town.")
     assert prediction.genres
     assert len(prediction.probabilities) == 18
-    assert set(model.config.threshold_profiles) == {"micro_f1", "macro_f1", "samples_f1", "subset_accuracy"}
+    assert set(model.config.threshold_profiles) == {"micro_f1", "macro_f1", "samples_f1"}
+    record = json.loads((folder / "training.json").read_text())
+    assert sum(model.config.label_sets.values()) == record["data"]["films"]["train"]
+    whole = model.predict_genres("A retired gunman rides into a border town.", threshold="subset_accuracy")
+    index = " ".join(map(str, sorted(model.config.genres.index(genre) for genre in whole.genres)))
+    assert index in model.config.label_sets
     assert model.config.default_profile == "micro_f1"
 
 
@@ -225,6 +230,8 @@ def test_every_row_is_trained_on_for_the_model_that_ships(tmp_path, run, some_fi
     assert record["data"]["films"] == {"train": sum(1 for _ in csv.DictReader(some_films.open(encoding="utf-8")))}
     ours, theirs = (MovieGenreModel.from_pretrained(path).config for path in (output, twin))
     assert ours.threshold_profiles == theirs.threshold_profiles
+    assert ours.label_set_weight == theirs.label_set_weight
+    assert sum(ours.label_sets.values()) == record["data"]["films"]["train"] > sum(theirs.label_sets.values())
     ours, theirs = (MovieGenreModel.from_pretrained(path) for path in (output, twin))
     assert torch.equal(ours.logit_scale, theirs.logit_scale)
     assert torch.equal(ours.logit_bias, theirs.logit_bias)
