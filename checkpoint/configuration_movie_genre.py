@@ -16,6 +16,7 @@ _TRANSFORMERS_KEYS = {
 
 # What is found when training ends: fields that are no part of the network.
 DECISION = ("threshold_profiles", "label_sets", "label_set_weight", "default_profile")
+_UNDECIDED = "for other genres pass threshold_profiles={}, label_sets={} and default_profile=None"
 
 
 @strict
@@ -172,14 +173,15 @@ class MovieGenreConfig(PreTrainedConfig):
             )
         for name, values in (self.threshold_profiles or {}).items():
             if len(values) != len(self.id2label):
-                raise ValueError(
-                    f"threshold_profiles[{name!r}] has {len(values)} values for {len(self.id2label)} genres"
-                )
+                counts = f"{len(values)} values for {len(self.id2label)} genres"
+                raise ValueError(f"threshold_profiles[{name!r}] has {counts}: {_UNDECIDED}")
             if not all(0 <= value <= 1 for value in values):
                 raise ValueError(f"threshold_profiles[{name!r}]={values} must lie in [0, 1]")
         for key, films in (self.label_sets or {}).items():
             if not all(index.isdecimal() and int(index) in self.id2label for index in key.split()):
-                raise ValueError(f"label_sets has {key!r}, expected numbers of genres, below {len(self.id2label)}")
+                raise ValueError(
+                    f"label_sets has {key!r}, expected genres' numbers below {len(self.id2label)}: {_UNDECIDED}"
+                )
             if films < 1:
                 raise ValueError(f"label_sets[{key!r}]={films} must be at least 1")
         if not 0 <= self.label_set_weight <= 1:

@@ -95,7 +95,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     threshold: Probability | Name | dict[Name, Probability] | None = Field(
-        None, description="A number for all genres, an object by genre, or the name of a threshold profile."
+        None, description="A number for all genres, an object by genre, or the name of a decision profile."
     )
     mc_samples: int = Field(0, ge=0, le=MAX_SAMPLES, description="Monte-Carlo dropout samples, for uncertainty.")
     attribution: Literal["pooling", "gradient"] | None = Field(

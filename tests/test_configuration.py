@@ -31,7 +31,7 @@ def test_heads_may_be_wider_than_the_encoder():
         ({"threshold_profiles": {"best": [0.5]}}, r"threshold_profiles\['best'\] has 1 values for 4 genres"),
         ({"threshold_profiles": {"best": [2.0] * 4}}, r"must lie in \[0, 1\]"),
         ({"default_profile": "best"}, "default_profile='best' is not one of the threshold_profiles"),
-        ({"label_sets": {"0 4": 3}}, "label_sets has '0 4', expected numbers of genres, below 4"),
+        ({"label_sets": {"0 4": 3}}, "label_sets has '0 4', expected genres' numbers below 4: for other genres pass"),
         ({"label_sets": {"-1": 3}}, "label_sets has '-1'"),
         ({"label_sets": {"0": 0}}, r"label_sets\['0'\]=0 must be at least 1"),
         ({"label_set_weight": 1.5}, r"label_set_weight=1.5 must lie in \[0, 1\]"),
