@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
+DTYPES = {"torch": "float32", "torch-bf16": "bfloat16"}  # what PyTorch computes in, by the backend's name
 
 
 class Model(Protocol):
@@ -38,7 +39,8 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
     Args:
         name: the folder or repository.
         revision: of the repository; its main branch if None.
-        backend: torch for a `MovieGenreModel`, onnx for a `MovieGenreOnnx` of what `movie-genre export` wrote.
+        backend: torch for a `MovieGenreModel`, torch-bf16 for one in bfloat16, onnx for a `MovieGenreOnnx` of what
+            `movie-genre export` wrote.
         threads: to compute with; for PyTorch, of the whole process. None leaves the number as it is.
 
     Raises:
@@ -51,8 +53,8 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
         except ImportError as error:
             raise ValueError(f"the onnx backend needs {error.name}: pip install 'movie-genre-model[onnx]'") from None
         return MovieGenreOnnx.from_pretrained(name, revision=revision, threads=threads)
-    if backend != "torch":
-        raise ValueError(f"backend {backend!r} is not known; choose torch or onnx")
+    if backend not in DTYPES:
+        raise ValueError(f"backend {backend!r} is not known; choose {', '.join(DTYPES)} or onnx")
     import torch
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
@@ -64,7 +66,8 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        return MovieGenreModel.from_pretrained(name, revision=revision or "main").eval().to(_device())
+        dtype = getattr(torch, DTYPES[backend])
+        return MovieGenreModel.from_pretrained(name, revision=revision or "main", dtype=dtype).eval().to(_device())
     except ConnectionError:
         raise
     except OSError as error:

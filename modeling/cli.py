@@ -33,7 +33,14 @@ ModelOption = Annotated[
     str, typer.Option(help="Folder or Hub repository of the model.", envvar="MODEL_ID", callback=locate)
 ]
 RevisionOption = Annotated[str | None, typer.Option(help="Revision of a Hub repository.", envvar="MODEL_REVISION")]
-BackendOption = Annotated[str, typer.Option(help="torch, or onnx for what `export` wrote.", envvar="BACKEND")]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        help="torch; torch-bf16, faster where the processor or GPU multiplies in bfloat16; or onnx for what `export` "
+        "wrote.",
+        envvar="BACKEND",
+    ),
+]
 DataOption = Annotated[
     str, typer.Option(help="Films: a .csv, .parquet or .jsonl file, or the id of a data set on the Hub.")
 ]

@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+import torch
 
 from modeling import backends
 
@@ -8,7 +9,7 @@ from .conftest import tiny_model
 
 
 def test_an_unknown_backend_is_named():
-    with pytest.raises(ValueError, match="backend 'abacus' is not known; choose torch or onnx"):
+    with pytest.raises(ValueError, match="backend 'abacus' is not known; choose torch, torch-bf16 or onnx"):
         backends.load("anywhere", backend="abacus")
 
 
@@ -17,6 +18,13 @@ def test_a_backend_that_is_missing_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "modeling.onnx_runtime", raising=False)
     with pytest.raises(ValueError, match=r"onnxruntime: pip install 'movie-genre-model\[onnx\]'"):
         backends.load("anywhere", backend="onnx")
+
+
+def test_bfloat16_is_a_backend_of_its_own(saved):
+    for backend, dtype in (("torch", torch.float32), ("torch-bf16", torch.bfloat16)):
+        model = backends.load(str(saved), backend=backend)
+        assert model.get_input_embeddings().weight.dtype == dtype
+        assert model.predict_genres("Two brothers rob a bank.", mc_samples=2).genres
 
 
 def test_damaged_weights_and_weights_of_other_sizes_are_named(tmp_path):
