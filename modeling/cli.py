@@ -616,7 +616,9 @@ def _show(figures: dict[str, Any]) -> None:
         f"of {len(quality['per_genre'])} genres; Brier {quality['brier']:.3f}, log loss {quality['nll']:.3f}"
     )
     for name, curve in sure.items():
-        console.print(f"without the 20 % least sure by {name.replace('_', ' ')}: micro-F1 {curve['gain']:+.3f}")
+        lower, upper = curve["gain_interval"]
+        gain = f"{curve['gain']:+.3f} ({lower:+.3f} to {upper:+.3f})"
+        console.print(f"without the 20 % least sure by {name.replace('_', ' ')}: micro-F1 {gain}")
     for name, areas in figures.get("off_topic", {}).items():
         if name != "texts":
             found = ", ".join(f"{kind.replace('_', ' ')} {area:.3f}" for kind, area in areas.items())

@@ -193,7 +193,9 @@ def test_a_section_appears_when_its_results_do(folder, tmp_path):
     card = render_card(folder, "you/movies", results=results)
     assert f"calibration error is {measured['calibration']['ece']:.3f}" in card
     for name, curve in measured["uncertainty"].items():
-        cells = [f"{value:.3f}" for value in [curve["gain"], *curve["micro_f1"][3::4]]]
+        lower, upper = curve["gain_interval"]
+        gain = f"{curve['gain']:.3f} ({lower:.3f} to {upper:.3f})"
+        cells = [gain, *(f"{value:.3f}" for value in curve["micro_f1"][3::4])]
         assert f"\n| {' | '.join([name.replace('_', ' '), *cells])} |\n" in card
     assert "told from 77 texts that describe none" in card
     assert "\n| confidence | 0.731 | 0.834 |\n" in card

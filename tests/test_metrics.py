@@ -182,6 +182,11 @@ def test_setting_the_wrong_films_aside_raises_the_rest():
     result = selective(truth, chosen, {"sure": sure, "unsure": -sure})
     assert result["sure"]["gain"] == pytest.approx(0.2)
     assert result["unsure"]["gain"] < 0
+    lower, upper = result["sure"]["gain_interval"]
+    assert 0 <= lower < 0.15
+    assert upper == pytest.approx(0.2)  # no draw gains more: two of ten are set aside
+    same = selective(truth, chosen, {"sure": sure}, resamples=30, seed=1)["sure"]["gain_interval"]
+    assert same == selective(truth, chosen, {"sure": sure}, resamples=30, seed=1)["sure"]["gain_interval"]
 
 
 def test_at_the_lowest_coverage_the_surest_film_is_left():
