@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logsumexp
 
-from .metrics import macro_f1, micro_f1, samples_f1, subset_accuracy
+from .metrics import f1, macro_f1, micro_f1, samples_f1, subset_accuracy
 from .prediction_movie_genre import SUBSET_ACCURACY, LabelSets, choose
 
 # What thresholds are tuned for; whole sets of genres are what serves subset accuracy.
@@ -186,15 +186,47 @@ def _fit(truth: np.ndarray, probabilities: np.ndarray, score: Callable, min_genr
     common = best_global_threshold(truth, probabilities, score, min_genres)
     own = np.full(truth.shape[1], common)
     for _ in range(2):  # a third round changes nothing worth its time
-        for genre in range(truth.shape[1]):
-            candidates = []
-            for value in GRID:
-                trial = own.copy()
-                trial[genre] = value
-                # Of equal scores the value nearest the global threshold wins.
-                candidates.append((score(truth, choose(probabilities, trial, min_genres)), -abs(value - common), value))
-            own[genre] = max(candidates)[2]
+        for genre, p in enumerate(probabilities.T):
+            # What a film gets depends on this threshold by nothing but whether the film reaches it.
+            never, always = own.copy(), own.copy()
+            never[genre], always[genre] = np.inf, -np.inf
+            below, above = (choose(probabilities, thresholds, min_genres) for thresholds in (never, always))
+            found = _score_each(truth, below, above, p[:, None] >= GRID, score).round(12)
+            # Of equal scores the value nearest the global threshold wins.
+            own[genre] = max(zip(found, -abs(GRID - common), GRID, strict=True))[2]
     return common, own
+
+
+def _score_each(
+    truth: np.ndarray, below: np.ndarray, above: np.ndarray, reached: np.ndarray, score: Callable
+) -> np.ndarray:
+    """The score of every candidate threshold of one genre, (candidates,).
+
+    Args:
+        truth: (films, genres) of 0 and 1.
+        below: what is chosen for films that do not reach it, (films, genres).
+        above: for films that do.
+        reached: which films reach each candidate, (films, candidates).
+        score: of `THRESHOLD_OBJECTIVES`.
+    """
+
+    def counts(chosen: np.ndarray) -> np.ndarray:
+        hits = truth * chosen
+        if score is macro_f1:
+            return np.hstack([hits, chosen])
+        hits, given = hits.sum(axis=1), chosen.sum(axis=1)
+        return np.stack([hits, given], axis=1) if score is micro_f1 else f1(hits, given, truth.sum(axis=1))[:, None]
+
+    one, other = counts(above), counts(below)
+    totals = reached.T.astype(float) @ (one - other) + other.sum(axis=0)
+    if score is samples_f1:
+        return totals[:, 0] / len(truth)
+    real = truth.sum(axis=0)
+    if score is micro_f1:
+        return f1(totals[:, 0], totals[:, 1], real.sum())
+    hits, given = np.hsplit(totals, 2)
+    there = ((real > 0) | (given > 0)).sum(axis=1)
+    return f1(hits, given, real).sum(axis=1) / np.maximum(there, 1)
 
 
 def _shrink(common: float, own: np.ndarray, truth: np.ndarray, strength: float) -> np.ndarray:

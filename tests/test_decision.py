@@ -74,6 +74,27 @@ def test_of_equal_thresholds_the_one_nearest_the_global_one_is_taken():
     assert tune_thresholds(truth, probabilities, min_genres=0)[1] == pytest.approx(common)
 
 
+@pytest.mark.parametrize("objective", THRESHOLD_OBJECTIVES)
+@pytest.mark.parametrize("min_genres", [0, 1, 2])
+def test_thresholds_are_those_that_trying_each_finds(objective, min_genres):
+    """Coordinate ascent by the book: every value of every genre, scored with all the others as they stand."""
+    score = THRESHOLD_OBJECTIVES[objective]
+    for seed in range(3):
+        truth, probabilities = simulate(150, seed, np.array([-2.0, 1.5, -1.0, 0.0]))
+        truth[:, 3] *= seed > 0  # a genre that no film has
+        common, found = decision._fit(truth, probabilities, score, min_genres)
+        own = np.full(4, common)
+        for genre in [*range(4)] * 2:
+            tried = []
+            for value in GRID:
+                trial = own.copy()
+                trial[genre] = value
+                reached = round(score(truth, choose(probabilities, trial, min_genres)), 12)
+                tried.append((reached, -abs(value - common), value))
+            own[genre] = max(tried)[2]
+        assert found.tolist() == own.tolist()
+
+
 def test_cross_fitting_decides_how_far_thresholds_may_differ():
     """Calibrated genres need no thresholds of their own, and what a few films suggest is noise."""
     spreads = [float(np.ptp(tune_thresholds(*simulate(60, seed), "micro_f1"))) for seed in range(8)]
