@@ -4,7 +4,7 @@
 
 A run that was cut short goes on from its last checkpoint; a finished one, or one of another recipe, is trained anew.
 
-The twin, trained by the same recipe without the validation and test films, gives calibration, thresholds and
+The twin, trained by the same recipe without the validation and test films, gives calibration, decisions and
 figures: its scores on the test films are what the card states, as those of a twin that had not seen them.
 """
 

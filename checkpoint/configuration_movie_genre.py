@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .prediction_movie_genre import profile_names
+from .prediction_movie_genre import SUBSET_ACCURACY, profile_names
 
 # What transformers itself adds to a configuration beside its dataclass fields.
 _TRANSFORMERS_KEYS = {
@@ -50,12 +50,12 @@ class MovieGenreConfig(PreTrainedConfig):
         initializer_range: standard deviation of the normal initialisation.
         layer_norm_eps: epsilon of the layer normalisations.
         pad_token_id: token that fills batches.
-        min_genres: genres given at least, whatever the thresholds say.
+        min_genres: genres given at least, whatever the rule says.
         threshold_profiles: named decision rules, one threshold a genre in `id2label` order.
-        label_sets: how many training films have exactly these genres, by the genres' numbers: {"0 3": 12, ...}. With
-            them the profile "subset_accuracy" chooses whole sets (`LabelSets`).
+        label_sets: how many training films have exactly these genres, a digit a genre in `id2label` order:
+            {"1001": 12, ...}. With them the profile "subset_accuracy" chooses whole sets (`LabelSets`).
         label_set_weight: weight there of what goes together in training films, 0 to 1.
-        default_profile: the profile used when none is asked for; None means 0.5 for every genre.
+        default_profile: the one used when none is asked for; None means 0.5 for every genre.
         base_model: the checkpoint that training started from; None for one from scratch.
         format_version: version of the checkpoint's layout.
 
@@ -178,17 +178,17 @@ class MovieGenreConfig(PreTrainedConfig):
             if not all(0 <= value <= 1 for value in values):
                 raise ValueError(f"threshold_profiles[{name!r}]={values} must lie in [0, 1]")
         for key, films in (self.label_sets or {}).items():
-            if not all(index.isdecimal() and int(index) in self.id2label for index in key.split()):
-                raise ValueError(
-                    f"label_sets has {key!r}, expected genres' numbers below {len(self.id2label)}: {_UNDECIDED}"
-                )
+            if len(key) != len(self.id2label) or set(key) - {"0", "1"}:
+                raise ValueError(f"label_sets has {key!r}, expected {len(self.id2label)} digits 0 or 1: {_UNDECIDED}")
             if films < 1:
                 raise ValueError(f"label_sets[{key!r}]={films} must be at least 1")
+        if self.label_sets and SUBSET_ACCURACY in (self.threshold_profiles or {}):
+            raise ValueError(f"threshold_profiles[{SUBSET_ACCURACY!r}] is of no use: there label_sets decide")
         if not 0 <= self.label_set_weight <= 1:
             raise ValueError(f"label_set_weight={self.label_set_weight} must lie in [0, 1]")
         if self.default_profile is not None and self.default_profile not in (names := profile_names(self)):
             raise ValueError(
-                f"default_profile={self.default_profile!r} is not one of the threshold_profiles {sorted(names)}"
+                f"default_profile={self.default_profile!r} is not one of the model's profiles {sorted(names)}"
             )
         if self.format_version > 1:
             raise ValueError(

@@ -391,6 +391,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
 
     def __init__(self, config: MovieGenreConfig) -> None:
         super().__init__(config)
+        config.validate()  # from_pretrained sets the fields that it is given when the configuration has been made
         self.embeddings = MovieGenreEmbeddings(config)
         self.layers = nn.ModuleList(MovieGenreLayer(config) for _ in range(config.num_hidden_layers))
         self.final_norm = (
@@ -500,8 +501,8 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         Args:
             texts: a description, or a sequence of them.
             tokenizer: the one the model was trained with; by default the one stored beside the weights.
-            threshold: a number, a dict by genre, or the name of one of the model's decision profiles; the model's
-                default profile if None.
+            threshold: a number, a dict by genre (the others keep the default profile's, or 0.5 where it has none), or
+                the name of one of the model's decision profiles; the model's default profile if None.
             mc_samples: Monte-Carlo dropout masks (Gal and Ghahramani 2016), 2 or more; 0 for one pass without dropout.
             attribution: "pooling" for the attention pooling's weight of each word; "gradient" for what each word adds
                 to one genre's logit (or takes from it, below zero), by integrated gradients (Sundararajan et al. 2017);

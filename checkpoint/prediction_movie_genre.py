@@ -22,8 +22,10 @@ CLOSE = 0.05  # a probability this near to its threshold, or nearer than its sta
 SURE_CONFIDENCE = 0.6  # expected F1 from which on a choice without close calls counts as sure
 LOST_CONFIDENCE = 0.35  # expected F1 below which no choice means much
 FEW_WORDS = 5  # fewer words than this say nothing about a film
+RIVAL = 0.5  # a set of genres this many times as probable as the best one, or more, is a close call
 
 SUBSET_ACCURACY = "subset_accuracy"  # the profile that compares whole sets of genres
+FILMS_AT_ONCE = 4096  # that are compared with every set
 
 
 @dataclass(frozen=True)
@@ -110,21 +112,19 @@ class LabelSets:
 
     Attributes:
         members: 0 or 1, (sets, genres).
-        surplus: log of each set's share of films over what its genres' shares make it, (sets,).
+        log_lift: log of each set's share of films over what its genres' shares make it, (sets,).
         weight: from 0, for independent genres, to 1, for probabilities that know nothing of what goes together.
     """
 
     members: np.ndarray
-    surplus: np.ndarray
+    log_lift: np.ndarray
     weight: float
 
     @classmethod
-    def from_counts(cls, counts: Mapping[str, int], genres: int, weight: float) -> "LabelSets":
-        """From a configuration's `label_sets`, for so many genres."""
-        members = np.zeros((len(counts), genres))
-        for row, key in zip(members, counts, strict=True):
-            row[list(map(int, key.split()))] = 1
-        films = np.array(list(counts.values()), dtype=float)
+    def from_counts(cls, counts: Mapping[str, int], weight: float) -> "LabelSets":
+        """From a configuration's `label_sets`."""
+        digits = np.frombuffer("".join(counts).encode(), dtype=np.uint8).reshape(len(counts), -1)
+        members, films = (digits == ord("1")).astype(float), np.array(list(counts.values()), dtype=float)
         share = np.clip(films @ members / films.sum(), 1e-6, 1 - 1e-6)
         alone = members @ np.log(share) + (1 - members) @ np.log1p(-share)
         return cls(members, np.log(films / films.sum()) - alone, weight)
@@ -132,11 +132,23 @@ class LabelSets:
     def scores(self, probabilities: np.ndarray) -> np.ndarray:
         """Log-probability of each set, but for a constant a film: (films, genres) -> (films, sets)."""
         p = np.clip(probabilities, 1e-6, 1 - 1e-6)
-        return (np.log(p) - np.log1p(-p)) @ self.members.T + self.weight * self.surplus
+        return (np.log(p) - np.log1p(-p)) @ self.members.T + self.weight * self.log_lift
 
     def choose(self, probabilities: np.ndarray) -> np.ndarray:
         """The best set of each film, boolean (films, genres)."""
-        return self.members[self.scores(probabilities).argmax(axis=1)] > 0
+        starts = range(0, len(probabilities), FILMS_AT_ONCE)
+        best = [self.scores(probabilities[i : i + FILMS_AT_ONCE]).argmax(axis=1) for i in starts]
+        return self.members[np.concatenate(best) if best else []] > 0
+
+    def contested(self, probabilities: np.ndarray) -> np.ndarray:
+        """Genres of one film that the second best set has and the best has not, or the other way: (genres,) boolean.
+
+        None where the second is less than `RIVAL` times as probable.
+        """
+        scores = self.scores(probabilities[None])[0]
+        best, *others = np.argsort(-scores, kind="stable")[:2]
+        rivals = [other for other in others if scores[other] - scores[best] >= np.log(RIVAL)]
+        return (self.members[rivals] != self.members[best]).any(axis=0)
 
 
 Rule = np.ndarray | LabelSets  # what decides: one threshold a genre, (genres,), or whole sets
@@ -148,29 +160,32 @@ def verdict(text: str, prediction: GenrePrediction, rule: Rule) -> Verdict:
     Args:
         text: what was read.
         prediction: what came of it; with Monte-Carlo samples their spread widens what counts as a close call.
-        rule: the one that the prediction was made with; where it compares whole sets, no genre has a call of its own.
+        rule: the one that the prediction was made with; where it compares whole sets, a second one is the close call.
     """
-    limit = {} if isinstance(rule, LabelSets) else dict(zip(prediction.probabilities, map(float, rule), strict=True))
-    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    genres, p = list(prediction.probabilities), np.array(list(prediction.probabilities.values()))
+    ranking = np.argsort(-p, kind="stable")
+    if isinstance(rule, LabelSets):
+        near, reached = rule.contested(p), bool(prediction.genres)
+        none, clear = "no genre fits", "no other set of genres comes near"
+    else:
+        spread = [value.std for value in (prediction.uncertainty or {}).values()] or [0.0]
+        near, reached = abs(p - rule) <= np.maximum(CLOSE, spread), bool((p >= rule).any())
+        none, clear = "no genre reaches its threshold", "every genre stands well clear of its threshold"
     if len(WORD.findall(text)) < FEW_WORDS:
         return Verdict("lost", [], "Out of its depth: so few words say little about a film.")
-    if limit and not any(p >= limit[genre] for genre, p in ranked):
-        genre, p = ranked[0]
-        nearest = f"{genre} comes nearest ({p:.0%})"
-        return Verdict("lost", [], f"Out of its depth: no genre reaches its threshold; {nearest}.")
+    if not reached:
+        nearest = f"{genres[ranking[0]]} comes nearest ({p.max():.0%})"
+        return Verdict("lost", [], f"Out of its depth: {none}; {nearest}.")
     if prediction.confidence < LOST_CONFIDENCE:
         return Verdict("lost", [], "Out of its depth: these genres are little better than a guess.")
-    spread = {genre: value.std for genre, value in (prediction.uncertainty or {}).items()}
-    close = [g for g, p in ranked if limit and abs(p - limit[g]) <= max(CLOSE, spread.get(g, 0.0))]
+    close = [genres[i] for i in ranking if near[i]]
     # Without a close call an unsure choice is one between its own members.
     torn = close or ([] if prediction.confidence >= SURE_CONFIDENCE else list(prediction.genres))
     if len(torn) > 1:
         return Verdict("torn", torn, f"Torn between {', '.join(torn[:-1])} and {torn[-1]}.")
     if torn:
         return Verdict("torn", torn, f"Torn over {torn[0]}: it may belong or not.")
-    if not limit:
-        return Verdict("sure", [], "Sure: these genres, and no others.")
-    return Verdict("sure", [], "Sure: every genre stands well clear of its threshold.")
+    return Verdict("sure", [], f"Sure: {clear}.")
 
 
 def profile_names(config: Any) -> list[str]:
@@ -197,9 +212,9 @@ def resolve_rule(threshold: float | Mapping[str, float] | str | None, config: An
         if name is None:
             return np.full(len(genres), 0.5)
         if name == SUBSET_ACCURACY and config.label_sets:
-            return LabelSets.from_counts(config.label_sets, len(genres), config.label_set_weight)
+            return LabelSets.from_counts(config.label_sets, config.label_set_weight)
         if name not in profiles:
-            raise ValueError(f"no threshold profile {name!r}; this model has {sorted(profile_names(config)) or 'none'}")
+            raise ValueError(f"no decision profile {name!r}; this model has {sorted(profile_names(config)) or 'none'}")
         return np.asarray(profiles[name], dtype=float)
     if isinstance(threshold, Mapping):
         if unknown := sorted(set(threshold) - set(genres)):

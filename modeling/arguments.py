@@ -51,7 +51,7 @@ class DataArguments:
     decision_from: str | None = field(
         default=None,
         metadata={
-            "help": "folder of the model whose calibration and thresholds are taken over: the twin that kept rows aside"
+            "help": "folder of the model whose calibration and decisions are taken over: the twin that kept rows aside"
         },
     )
 

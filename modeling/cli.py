@@ -388,7 +388,7 @@ def evaluate(
         figures["off_topic"] = _off_topic(loaded, others, rule, certainty, mc_samples)
     about = {
         "data": {"source": Path(data).name, "sha256": file_hash(data), "split": split},
-        "thresholds": profile or config.default_profile or "0.5",
+        "profile": profile or config.default_profile or "0.5",
         "resamples": resamples,
     }
     output.write_text(json.dumps(figures | about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

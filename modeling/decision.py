@@ -23,7 +23,8 @@ GRID = np.linspace(0.02, 0.98, 49)
 # for all. Which s is decided by cross-fitting.
 SHRINKAGE = (20.0, 100.0, 500.0, np.inf)
 FOLDS = 5
-MAX_LABEL_SETS = 5000  # the most frequent ones: a configuration should stay readable
+MAX_LABEL_SETS = 2000  # the most frequent ones: a configuration should stay readable
+MAX_FITTED = 10_000  # films that one number is fitted on: memory is taken for each of them and each set
 # Penalties on a genre's distance from the common calibration, in films' worth of log loss; cross-fitting decides.
 PENALTIES = (1.0, 10.0, 100.0, np.inf)
 
@@ -116,7 +117,7 @@ def tune_thresholds(
         raise ValueError(f"objective={objective!r} is not known; choose from {', '.join(THRESHOLD_OBJECTIVES)}")
     if len(truth) < FOLDS:
         raise ValueError(f"{len(truth)} films are too few to tune thresholds on: at least {FOLDS} are needed")
-    score = THRESHOLD_OBJECTIVES[objective]
+    score, truth = THRESHOLD_OBJECTIVES[objective], np.asarray(truth, dtype=float)
     folds = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
     chosen = [np.zeros(truth.shape, dtype=bool) for _ in SHRINKAGE]
     for fold in range(FOLDS):
@@ -143,13 +144,16 @@ def tune_profiles(
 
 
 def count_label_sets(truth: np.ndarray) -> dict[str, int]:
-    """How many films have exactly the same genres, the most frequent first: {"0 3": 12, ...}, by the genres' numbers.
+    """How many films have exactly the same genres: {"1001": 12, ...}, a digit a genre; the most frequent sets.
 
     Args:
         truth: (films, genres) of 0 and 1.
     """
-    counts = Counter(" ".join(map(str, np.flatnonzero(row))) for row in truth)
-    return dict(counts.most_common(MAX_LABEL_SETS))
+    return dict(Counter(map(_key, truth)).most_common(MAX_LABEL_SETS))
+
+
+def _key(row: np.ndarray) -> str:
+    return "".join("1" if value else "0" for value in row)
 
 
 def fit_label_set_weight(truth: np.ndarray, probabilities: np.ndarray, counts: dict[str, int]) -> float:
@@ -160,15 +164,15 @@ def fit_label_set_weight(truth: np.ndarray, probabilities: np.ndarray, counts: d
         probabilities: (films, genres), of films that the model was not trained on.
         counts: of `count_label_sets`; films with a set that is not among them say nothing.
     """
-    sets = LabelSets.from_counts(counts, truth.shape[1], 0.0)
-    number = {row.tobytes(): i for i, row in enumerate(sets.members.astype(bool))}
-    own = np.array([number.get(row.tobytes(), -1) for row in truth.astype(bool)])
-    own, scores = own[own >= 0], sets.scores(probabilities[own >= 0])
-    films = np.arange(len(own))
+    number = {key: i for i, key in enumerate(counts)}
+    own = np.array([number.get(_key(row), -1) for row in truth], dtype=int)
+    known = np.random.default_rng(0).permutation(np.flatnonzero(own >= 0))[:MAX_FITTED]
+    sets = LabelSets.from_counts(counts, 0.0)
+    own, scores = own[known], sets.scores(probabilities[known])
 
     def loss(weight: float) -> float:
-        weighted = scores + weight * sets.surplus
-        return float((logsumexp(weighted, axis=1) - weighted[films, own]).sum())
+        weighted = scores + weight * sets.log_lift
+        return float((logsumexp(weighted, axis=1) - weighted[np.arange(len(own)), own]).sum())
 
     return float(minimize_scalar(loss, bounds=(0.0, 1.0), method="bounded").x) if len(own) else 0.0
 

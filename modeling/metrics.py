@@ -191,7 +191,12 @@ def evaluation(
         "per_genre": per_genre(truth, chosen, probabilities, genres),
         "calibration": calibration(truth, probabilities, genres, seed=seed),
         "uncertainty": selective(
-            truth, chosen, certainties(probabilities, chosen) | dict(certainty or {}), resamples=resamples, seed=seed
+            truth,
+            chosen,
+            certainties(probabilities, chosen) | dict(certainty or {}),
+            resamples=resamples,
+            seed=seed,
+            progress=progress,
         ),
         **curves(truth, probabilities, genres),
     }
@@ -277,7 +282,13 @@ def selective_gain(truth: np.ndarray, chosen: np.ndarray, certainty: np.ndarray)
 
 
 def selective(
-    truth: np.ndarray, chosen: np.ndarray, certainty: dict[str, np.ndarray], *, resamples: int = 1000, seed: int = 0
+    truth: np.ndarray,
+    chosen: np.ndarray,
+    certainty: dict[str, np.ndarray],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Callable[[Any], Any] = iter,
 ) -> dict[str, Any]:
     """By each measure of certainty: `selective_gain`, its 95 % bootstrap interval, and `risk_coverage`."""
 
@@ -285,7 +296,7 @@ def selective(
         return {name: selective_gain(truth, chosen, one) for name, one in zip(certainty, values, strict=True)}
 
     arrays = [truth, chosen, *certainty.values()]
-    found, intervals = gains(*arrays), bootstrap(gains, arrays, resamples=resamples, seed=seed)
+    found, intervals = gains(*arrays), bootstrap(gains, arrays, resamples=resamples, seed=seed, progress=progress)
     return {
         name: {"gain": found[name], "gain_interval": intervals[name], **risk_coverage(truth, chosen, values)}
         for name, values in certainty.items()

@@ -425,7 +425,7 @@ curl {base}/api/v1/predict -H 'Content-Type: application/json' \\
     -d '{{"descriptions": ["A retired hitman comes back for one last job."], "mc_samples": 20}}'
 ```
 
-`GET {base}/api/v1/model` tells genres, thresholds, limits and figures, `GET {base}/healthz` whether it lives, and
+`GET {base}/api/v1/model` tells genres, profiles, limits and figures, `GET {base}/healthz` whether it lives, and
 [/api/v1/openapi.json](/api/v1/openapi.json) describes all three.
 
 ### From Python

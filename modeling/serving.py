@@ -436,7 +436,7 @@ def app_kwargs(service: Service) -> dict[str, Any]:
 
     @rest.get("/api/v1/model")
     async def model() -> ModelReply:
-        """What is served: genres, thresholds, limits, and figures from the model's own files."""
+        """What is served: genres, decision profiles, limits, and figures from the model's own files."""
         return service.about()
 
     @rest.head("/healthz", include_in_schema=False)

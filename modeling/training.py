@@ -1,7 +1,7 @@
 """From a file of films to a folder that `from_pretrained` loads.
 
 The work itself is done by Hugging Face's Trainer; this module brings the batches, the losses, the choice of the best
-epoch by F1, and what is left behind: weights, tokenizer, thresholds, figures and pictures.
+epoch by F1, and what is left behind: weights, tokenizer, decision rules, figures and pictures.
 """
 
 import hashlib
@@ -462,7 +462,7 @@ def encode_films(films: Dataset, labels: np.ndarray, tokenizer: PreTrainedTokeni
 
 
 def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTrainingArguments) -> Path:
-    """Train, choose the best epoch, tune thresholds, and write all of it to `output_dir`, which is returned.
+    """Train, choose the best epoch, tune decisions, and write all of it to `output_dir`, which is returned.
 
     Raises:
         DataError: if the films cannot be used.
@@ -633,18 +633,19 @@ def _decide(
     """Calibrate the model, give it its decision profiles, and score every part with the default one."""
     config = model.config
     truth = {part: np.asarray(output.label_ids) for part, output in scored.items()}
-    config.label_sets = count_label_sets(truth["train"])
     logits = {part: np.asarray(output.predictions, dtype=float) for part, output in scored.items()}
     if twin is not None:
         scale, bias = twin.logit_scale.double().numpy(), twin.logit_bias.double().numpy()
         for name in DECISION:
-            if name != "label_sets":  # of all films
-                setattr(config, name, getattr(twin.config, name))
+            setattr(config, name, getattr(twin.config, name))
+        if config.label_sets:  # of all films
+            config.label_sets = count_label_sets(truth["train"])
     else:
-        logger.info("calibrating, and tuning thresholds, on %s validation films", f"{len(truth['validation']):,}")
+        logger.info("calibrating, and tuning decisions, on %s validation films", f"{len(truth['validation']):,}")
         scale, bias = fit_calibration(truth["validation"], logits["validation"])
         validation = truth["validation"], expit(logits["validation"] * scale + bias)
         config.threshold_profiles = tune_profiles(*validation, min_genres=config.min_genres)
+        config.label_sets = count_label_sets(truth["train"])
         config.label_set_weight = round(fit_label_set_weight(*validation, config.label_sets), 4)
         config.default_profile = DEFAULT_OBJECTIVE
     with torch.no_grad():
@@ -746,7 +747,7 @@ def plot_genres(genres: Sequence[str], matrix: np.ndarray, path: Path) -> None:
 
 
 def _load_twin(decision_from: str, genres: list[str]) -> MovieGenreModel:
-    """The model whose calibration and thresholds are taken over.
+    """The model whose calibration and decision rules are taken over.
 
     Raises:
         ValueError: if it has other genres.

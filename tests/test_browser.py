@@ -84,6 +84,7 @@ def test_the_frame_stands_where_it_stood_when_the_answer_arrives(page):
 def test_another_profile_chooses_other_genres_at_once(page):
     submit(page)
     before = sum(bars(page).values())
+    assert page.locator("#bars tr .mg-line").count() == len(bars(page))
     page.click("#options button")
     page.click("#rule input")
     page.get_by_role("option", name="the exact set").click()
@@ -92,6 +93,8 @@ def test_another_profile_chooses_other_genres_at_once(page):
         arg=before,
     )
     assert sum(bars(page).values()) < before
+    assert page.locator("#bars .mg-line").count() == 0  # whole sets are compared
+    assert "whole sets of genres" in page.locator("#bars .mg-key").inner_text()
 
 
 def test_uncertainty_draws_error_bars(page):

@@ -55,7 +55,7 @@ def test_bars_stand_in_order_with_threshold_and_spread():
 
 
 def test_where_whole_sets_are_compared_no_genre_has_a_threshold():
-    rule = LabelSets.from_counts({"0": 2, "0 1": 1}, 2, 0.5)
+    rule = LabelSets.from_counts({"10": 2, "11": 1}, 0.5)
     markup = charts.probability_bars({"Comedy": 0.2, "Drama": 0.8}, ["Comedy", "Drama"], rule, ["Drama"])
     assert [icon.get("class") for icon in parsed(markup).iter("i")] == ["mg-fill", "mg-fill"]
     assert "whole sets of genres are compared" in markup

@@ -154,8 +154,9 @@ def test_tune_for_the_exact_set_weighs_the_sets_that_the_model_was_trained_on(tm
     assert "does not say which sets of genres it was trained on" in done.stderr
     shutil.copytree(folder, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
-    counts = {"0": 4, "1 2": 3, "0 2 3": 3, "3": 1}
-    (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"label_sets": counts}))
+    counts = {"1000": 4, "0110": 3, "1011": 3, "0001": 1}
+    config |= {"label_sets": counts, "label_set_weight": 0.9}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     done = movie_genre(*told, "--model", tmp_path / "model", "--output", tmp_path / "tuned")
     assert done.returncode == 0, done.stderr
     tuned = MovieGenreModel.from_pretrained(tmp_path / "tuned")
@@ -166,7 +167,8 @@ def test_tune_for_the_exact_set_weighs_the_sets_that_the_model_was_trained_on(tm
     assert tuned.config.label_set_weight == pytest.approx(expected, abs=1e-3)
     assert (tuned.config.default_profile, tuned.config.label_sets) == ("subset_accuracy", counts)
     assert f"4 sets of genres, weight {expected:.3f}" in done.stdout
-    known = [{GENRES[int(index)] for index in key.split()} for key in counts]
+    assert expected < 0.8
+    known = [{genre for genre, digit in zip(GENRES, key, strict=True) if digit == "1"} for key in counts]
     assert all(set(prediction.genres) in known for prediction in predictions)
 
 
@@ -195,7 +197,7 @@ def test_lines_that_cannot_be_read_are_told_by_number_and_those_before_them_answ
 
 def test_a_wrong_option_leaves_the_output_to_the_right_one(folder, films, tmp_path):
     told = ("predict", "--model", folder, "--input", films, "--output", tmp_path / "out.csv", "--threshold")
-    assert "no threshold profile 'best'" in movie_genre(*told, "best").stderr
+    assert "no decision profile 'best'" in movie_genre(*told, "best").stderr
     assert [path.name for path in tmp_path.iterdir()] == []
     assert movie_genre(*told, "1e-1").returncode == 0
 
@@ -223,7 +225,7 @@ def test_predict_answers_arguments_and_standard_input_alike(folder):
     [
         (["predict", "--model", "nowhere/to-be-found", TEXT], "has no copy of it: load it once"),
         (["predict", "--model", "FOLDER", ""], "has no words"),
-        (["predict", "--model", "FOLDER", "--threshold", "best", TEXT], "no threshold profile 'best'"),
+        (["predict", "--model", "FOLDER", "--threshold", "best", TEXT], "no decision profile 'best'"),
         (
             ["evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "data"],
             "data is a folder: name a file",

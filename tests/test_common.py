@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file, save_file
 
 from modeling import MovieGenreConfig, MovieGenreModel
@@ -113,6 +114,12 @@ def test_a_head_of_another_size_can_be_started_anew(model, tmp_path):
     other = MovieGenreModel.from_pretrained(
         tmp_path, id2label={0: "Drama", 1: "War"}, threshold_profiles={}, ignore_mismatched_sizes=True
     )
+    decided = tiny_model(label_sets={"1010": 3, "0101": 1})
+    decided.save_pretrained(tmp_path)
+    for count in (2, 5):  # old sets would mean other genres
+        labels = {i: f"genre {i}" for i in range(count)}
+        with pytest.raises(StrictDataclassError, match=r"for other genres pass .* label_sets=\{\}"):
+            MovieGenreModel.from_pretrained(tmp_path, id2label=labels, ignore_mismatched_sizes=True)
     assert logits(other).shape == (3, 2)
     assert torch.equal(other.layers[0].attention.output.weight, model.layers[0].attention.output.weight)
 

@@ -41,7 +41,7 @@ def exported(model, tokenizer, folder, **options):
 @pytest.fixture(scope="module", params=KINDS)
 def pair(request, tmp_path_factory, tokenizer):
     """A PyTorch model with some calibration, and its export."""
-    model = tiny_model(**KINDS[request.param], label_sets={"0 2": 3, "1": 2, "1 3": 1}, label_set_weight=0.5)
+    model = tiny_model(**KINDS[request.param], label_sets={"1010": 3, "0100": 2, "0101": 1}, label_set_weight=0.5)
     if request.param == "graph":
         films = torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 1, 0]])
         model.classifier.output.connect(films, torch.eye(len(GENRES), model.config.hidden_size))
@@ -189,7 +189,7 @@ def test_what_onnx_cannot_do_is_named_with_the_cure(one, tmp_path, tokenizer):
     [
         ([TEXT, ""], {}, ValueError, r"texts\[1\] has no words"),
         ([TEXT, 3], {}, TypeError, r"texts\[1\] is a int, expected a string"),
-        (TEXT, {"threshold": "best"}, ValueError, "no threshold profile 'best'"),
+        (TEXT, {"threshold": "best"}, ValueError, "no decision profile 'best'"),
         (TEXT, {"mc_samples": -1}, ValueError, "mc_samples=-1"),
         (TEXT, {"batch_size": 0}, ValueError, "batch_size=0"),
         (TEXT, {"attribution": "magic"}, ValueError, "attribution='magic' is not known"),

@@ -131,7 +131,7 @@ def test_at_least_min_genres_are_given(tokenizer):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"threshold": "nope"}, ValueError, "no threshold profile 'nope'; this model has none"),
+        ({"threshold": "nope"}, ValueError, "no decision profile 'nope'; this model has none"),
         ({"threshold": {"Opera": 0.5}}, ValueError, "no genre 'Opera'"),
         ({"threshold": 1.5}, ValueError, "threshold=1.5 lies outside"),
         ({"threshold": [0.5]}, TypeError, "threshold is a list"),

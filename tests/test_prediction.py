@@ -1,12 +1,11 @@
 """The NumPy half of a prediction."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from modeling import MovieGenreConfig
+from modeling import MovieGenreConfig, prediction_movie_genre
 from modeling.prediction_movie_genre import (
     FEW_WORDS,
     SURE_CONFIDENCE,
@@ -160,11 +159,12 @@ def test_the_default_profile_is_named_first_and_whole_sets_are_one():
     assert profile_names(config()) == []
     rule = resolve_rule("subset_accuracy", config(**values))
     assert (len(rule.members), rule.weight) == (3, 0.25)
-    with pytest.raises(ValueError, match="no threshold profile 'subset_accuracy'; this model has none"):
+    with pytest.raises(ValueError, match="no decision profile 'subset_accuracy'; this model has none"):
         resolve_rule("subset_accuracy", config())
 
 
-COUNTS = {"0": 5, "0 2": 3, "1 2": 2}
+COUNTS = {"100": 5, "101": 3, "011": 2}
+FILM = "Two brothers rob a bank and quarrel over the car."
 
 
 def config(**values):
@@ -176,45 +176,66 @@ def test_a_set_is_scored_by_its_formula():
     probabilities = generator.random((20, 3))
     shares = np.array([8, 2, 5]) / 10
     for weight in (0.0, 0.3, 1.0):
-        scores = LabelSets.from_counts(COUNTS, 3, weight).scores(probabilities)
+        scores = LabelSets.from_counts(COUNTS, weight).scores(probabilities)
         for p, row in zip(probabilities, scores, strict=True):
             expected = []
             for key, films in COUNTS.items():
-                inside = np.isin(np.arange(3), list(map(int, key.split())))
-                surplus = films / 10 / np.where(inside, shares, 1 - shares).prod()
-                expected.append(np.log(np.where(inside, p, 1 - p).prod()) + weight * np.log(surplus))
+                inside = np.array(list(key)) == "1"
+                lift = films / 10 / np.where(inside, shares, 1 - shares).prod()
+                expected.append(np.log(np.where(inside, p, 1 - p).prod()) + weight * np.log(lift))
             assert np.diff(row) == pytest.approx(np.diff(expected))
 
 
 def test_sets_weigh_from_not_at_all_to_all_that_is_known():
     shares = np.array([[0.8, 0.2, 0.5]])  # what is known of a film of which nothing is known
-    assert LabelSets.from_counts(COUNTS, 3, 1.0).choose(shares).tolist() == [[True, False, False]]
+    assert LabelSets.from_counts(COUNTS, 1.0).choose(shares).tolist() == [[True, False, False]]
     likely = np.array([[0.9, 0.1, 0.4], [0.9, 0.1, 0.8], [0.4, 0.9, 0.9], [0.1, 0.9, 0.1]])
-    chosen = LabelSets.from_counts(COUNTS, 3, 0.0).choose(likely)
+    chosen = LabelSets.from_counts(COUNTS, 0.0).choose(likely)
     assert chosen.tolist() == [[True, False, False], [True, False, True], [False, True, True], [False, True, True]]
 
 
 def test_certain_probabilities_decide_alone():
     certain = np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
-    chosen = LabelSets.from_counts({"0": 10**6, "1 2": 1}, 3, 1.0).choose(certain)
+    chosen = LabelSets.from_counts({"100": 10**6, "011": 1}, 1.0).choose(certain)
     assert chosen.tolist() == [[False, True, True], [True, False, False]]
 
 
+def test_films_are_compared_with_sets_some_at_a_time(monkeypatch):
+    probabilities = np.random.default_rng(0).random((50, 3))
+    rule = LabelSets.from_counts(COUNTS, 0.5)
+    expected = rule.choose(probabilities)
+    monkeypatch.setattr(prediction_movie_genre, "FILMS_AT_ONCE", 7)
+    assert np.array_equal(rule.choose(probabilities), expected)
+    assert rule.choose(probabilities[:0]).shape == (0, 3)
+
+
 def test_a_set_that_is_too_small_is_filled_up():
-    rule = LabelSets.from_counts(COUNTS, 3, 0.0)
+    rule = LabelSets.from_counts(COUNTS, 0.0)
     assert choose(np.array([[0.9, 0.1, 0.4]]), rule, 2).tolist() == [[True, False, True]]
 
 
-def test_a_whole_set_is_judged_by_its_expected_f1():
-    rule = LabelSets.from_counts(COUNTS, 3, 0.5)
-    prediction = GenrePrediction(["Comedy", "Drama"], {"Comedy": 0.9, "Crime": 0.1, "Drama": 0.5}, 0.8)
-    assert verdict(FILM, prediction, rule).level == "sure"
-    assert verdict(FILM, replace(prediction, confidence=0.5), rule).genres == ["Comedy", "Drama"]
-    assert verdict(FILM, replace(prediction, confidence=0.2), rule).level == "lost"
-    assert verdict("Hello there.", prediction, rule).level == "lost"
+def judged_whole(*probabilities, counts=COUNTS, text=FILM, confidence=0.8):
+    rule = LabelSets.from_counts(counts, 0.0)
+    (chosen,) = rule.choose(np.array([probabilities]))
+    genres = [genre for genre, taken in zip(GENRES, chosen, strict=True) if taken]
+    prediction = GenrePrediction(genres, dict(zip(GENRES, probabilities, strict=True)), confidence)
+    return verdict(text, prediction, rule)
 
 
-FILM = "Two brothers rob a bank and quarrel over the car."
+def test_a_second_set_nearly_as_probable_is_a_close_call():
+    assert judged_whole(0.9, 0.1, 0.2).sentence == "Sure: no other set of genres comes near."
+    assert judged_whole(0.9, 0.1, 0.32).level == "sure"  # Comedy alone is 2.1 times as probable as with Drama
+    assert judged_whole(0.9, 0.1, 0.34).sentence == "Torn over Drama: it may belong or not."
+    assert judged_whole(0.5, 0.4, 0.9).sentence == "Torn between Comedy and Crime."
+    assert judged_whole(0.9, 0.1, 0.2, counts={"100": 1}).level == "sure"  # there is no second one
+
+
+def test_a_whole_set_is_judged_by_its_expected_f1_too():
+    assert judged_whole(0.9, 0.1, 0.8, confidence=0.5).genres == ["Comedy", "Drama"]
+    assert judged_whole(0.9, 0.1, 0.2, confidence=0.2).level == "lost"
+    assert judged_whole(0.9, 0.1, 0.2, text="Hello there.").level == "lost"
+    nothing = judged_whole(0.1, 0.1, 0.2, counts={"000": 3, "100": 1})
+    assert nothing.sentence == "Out of its depth: no genre fits; Drama comes nearest (20%)."
 
 
 def judged(*probabilities, text=FILM, confidence=0.8, std=0.0, thresholds=(0.5, 0.5, 0.5)):

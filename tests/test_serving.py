@@ -28,7 +28,7 @@ TEXT = "A retired gunman rides into a border town where the sheriff owes him a h
 def service(tokenizer):
     model = tiny_model(
         threshold_profiles={"careful": [0.9] * 4, "bold": [0.001] * 4},
-        label_sets={"0 2": 3, "1 3": 1},
+        label_sets={"1010": 3, "0101": 1},
         default_profile="bold",
     )
     model._tokenizer = tokenizer
@@ -73,7 +73,7 @@ def test_options_reach_the_model(client):
         ({"descriptions": []}, "descriptions: List should have at least 1 item"),
         ({"descriptions": ["fine here", 5]}, "descriptions[1]: Input should be a valid string"),
         ({"descriptions": ["?!"]}, "descriptions[0] has no words"),
-        ({"threshold": "golden"}, "no threshold profile 'golden'; this model has ['bold', 'careful', 'subset_"),
+        ({"threshold": "golden"}, "no decision profile 'golden'; this model has ['bold', 'careful', 'subset_"),
         ({"threshold": {"Opera": 0.5}}, "no genre 'Opera'"),
         ({"threshold": 2}, "threshold: expected a number from 0 to 1"),
         ({"mc_samples": True}, "mc_samples: Input should be a valid integer"),
