@@ -236,6 +236,19 @@ def test_calibrated_weights_are_called_so(folder, tokenizer):
     assert "Probabilities are not calibrated" not in render_card(folder, "you/movies")
 
 
+def test_a_model_that_compares_whole_sets_has_no_column_of_thresholds(folder):
+    assert "None is tuned" in render_card(folder, "you/movies")
+    values = {"label_sets": {"1010": 3, "0101": 1}, "default_profile": "subset_accuracy"}
+    tiny_model(**values).config.save_pretrained(folder)
+    card = render_card(folder, "you/movies")
+    assert "of the 2 sets of genres that training films have" in card
+    assert "`predict_genres` uses subset_accuracy unless" in card
+    assert "\n| genre | precision | recall | F1 | average precision | films |\n|---|---|---|---|---|---|\n| " in card
+    assert "One threshold" not in card
+    tiny_model(**values, threshold_profiles={"micro_f1": [0.25] * 4}).config.save_pretrained(folder)
+    assert "in a profile for each purpose: micro_f1." in render_card(folder, "you/movies")
+
+
 def test_a_release_is_pinned_in_every_example_of_use(folder):
     card = render_card(folder, "you/movies", tag="v9.9.9")
     assert card.count('"you/movies", revision="v9.9.9", trust_remote_code=True') == 2

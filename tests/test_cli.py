@@ -170,6 +170,15 @@ def test_tune_for_the_exact_set_weighs_the_sets_that_the_model_was_trained_on(tm
     assert expected < 0.8
     known = [{genre for genre, digit in zip(GENRES, key, strict=True) if digit == "1"} for key in counts]
     assert all(set(prediction.genres) in known for prediction in predictions)
+    done = movie_genre(
+        *("evaluate", "--model", tmp_path / "tuned", "--data", films, "--split", "validation", "--resamples", 2),
+        *("--output", tmp_path / "results.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    chosen = np.array([[genre in prediction.genres for genre in GENRES] for prediction in predictions])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["profile"] == "subset_accuracy"
+    assert results["subset_accuracy"] == pytest.approx((chosen == truth).all(axis=1).mean())
 
 
 def test_tune_refuses_to_write_over_this_model_or_another(folder, films, tmp_path):

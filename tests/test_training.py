@@ -23,6 +23,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_utils import PredictionOutput
 
 from modeling import MovieGenreModel, hub
 from modeling.arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments, parse_arguments
@@ -36,6 +37,7 @@ from modeling.training import (
     Loss,
     Readings,
     _command,
+    _decide,
     build_model,
     build_trainer,
     load_films,
@@ -234,6 +236,18 @@ def test_every_row_is_trained_on_for_the_model_that_ships(tmp_path, run, some_fi
     ours, theirs = (MovieGenreModel.from_pretrained(path) for path in (output, twin))
     assert torch.equal(ours.logit_scale, theirs.logit_scale)
     assert torch.equal(ours.logit_bias, theirs.logit_bias)
+
+
+def test_a_twin_without_label_sets_keeps_its_thresholds_for_the_exact_set():
+    values = {"threshold_profiles": {"subset_accuracy": [0.4] * 4}, "default_profile": "subset_accuracy"}
+    truth = np.array([[1, 0, 0, 1], [0, 1, 0, 0]])
+    scored = {"train": PredictionOutput(np.zeros((2, 4)), truth, {})}
+    model = tiny_model()
+    _decide(model, scored, tiny_model(**values))
+    assert (model.config.threshold_profiles, model.config.label_sets) == (values["threshold_profiles"], None)
+    sets = {"label_sets": {"1000": 7}, "label_set_weight": 0.7, "default_profile": "subset_accuracy"}
+    _decide(model, scored, tiny_model(**sets))
+    assert (model.config.label_sets, model.config.label_set_weight) == ({"1001": 1, "0100": 1}, 0.7)
 
 
 def test_a_run_is_calibrated_on_the_validation_films(run):
