@@ -371,8 +371,8 @@ def finish(name: str, system: str, seed: int, films: Films, threads: int, bf16: 
     print(f"{name} done in {seconds:.0f} s", flush=True)
 
 
-def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Mean scores over the seeds with 95 % intervals over films; and each seed's [chosen, probabilities]."""
+def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarray], list[np.ndarray]]:
+    """Mean scores with 95 % intervals over films; each seed's [chosen, probabilities]; each seed's whole sets."""
     truth = films.truth["test"]
     finished = [done for seed in SEEDS if (done := kept(f"quality/{system}-{seed}"))]
     runs, probabilities = [run for run, _ in finished], [found for _, found in finished]
@@ -405,7 +405,7 @@ def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarra
         "best_epoch": [run.get("best_epoch") for run in runs],
         "bf16": [run.get("bf16") for run in runs],
     }
-    return result, arrays
+    return result, arrays, sets
 
 
 def mean_scores(truth: np.ndarray, *arrays: np.ndarray) -> dict[str, float]:
@@ -517,11 +517,11 @@ def main() -> None:
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if known.get("data", {}).get("sha256") != file_hash(DATA):
         known = {"systems": {}, "ours_less": {}}
-    systems, arrays = {}, {}
+    systems, arrays, sets = {}, {}, {}
     for system in LABELS:
         before = None if system in options.anew else known["systems"].get(system)
         if sum(kept(f"quality/{system}-{seed}") is not None for seed in SEEDS) >= (before["seeds"] if before else 1):
-            systems[system], arrays[system] = summarise(system, films)
+            systems[system], arrays[system], sets[system] = summarise(system, films)
         elif before:  # of more runs than are kept: their figures stay until as many are there again
             systems[system] = before | {"earlier": True}
     truth = films.truth["test"]
@@ -543,8 +543,7 @@ def main() -> None:
                 "genres": [films.genres[i] for i in rare],
                 **paired(truth[:, rare], *among_rare),
             }
-            sets = ([by_label_sets(films, p) for p in arrays[one][1::2]] for one in (OURS, name))
-            less[name]["label_sets"] = paired(truth, *sets, mean_decisions)
+            less[name]["label_sets"] = paired(truth, sets[OURS], sets[name], mean_decisions)
             among_unlike = ([array[unlike] for array in arrays[one]] for one in (OURS, name))
             less[name]["unlike_stories"] = {"films": len(unlike), **paired(truth[unlike], *among_unlike)}
     result = {

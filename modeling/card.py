@@ -43,6 +43,7 @@ def render_card(
     """
     from . import MovieGenreModel
     from .data import file_hash
+    from .prediction_movie_genre import resolve_rule, thresholds_of
 
     folder = Path(folder)
     model = MovieGenreModel.from_pretrained(folder).eval()
@@ -90,7 +91,7 @@ def render_card(
         config=model.config,
         parameters=model.num_parameters(),
         calibrated=bool((model.logit_scale != 1).any() or (model.logit_bias != 0).any()),
-        thresholds=_default_thresholds(model),
+        thresholds=thresholds_of(resolve_rule(None, model.config), model.config.genres),
         training=training,
         evaluation=evaluation,
         tested=tested,
@@ -167,14 +168,6 @@ def _eval_results(figures: Mapping[str, Any], source: str, name: str) -> list[Ev
         for metric, value in figures.items()
         if isinstance(value, float)
     ]
-
-
-def _default_thresholds(model: "MovieGenreModel") -> dict[str, float]:
-    """Threshold of each genre under the default profile; none where that compares whole sets."""
-    from .prediction_movie_genre import LabelSets, resolve_rule
-
-    rule = resolve_rule(None, model.config)
-    return {} if isinstance(rule, LabelSets) else dict(zip(model.config.genres, map(float, rule), strict=True))
 
 
 def _number(value: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .prediction_movie_genre import GenrePrediction, LabelSets, Rule, Verdict
+from .prediction_movie_genre import GenrePrediction, Rule, Verdict, thresholds_of
 
 SIGNS = {"sure": "✓", "torn": "≈", "lost": "?"}
 STRONG_EDGE = 0.25  # conditional probabilities below this are left out of the genres' graph
@@ -103,7 +103,7 @@ def probability_bars(
 
     Without probabilities the empty frame is drawn, as large as the chart that will replace it.
     """
-    limits = {} if isinstance(rule, LabelSets) else dict(zip(genres, map(float, rule), strict=True))
+    limits = thresholds_of(rule, genres)
     order = sorted(genres, key=lambda genre: -probabilities[genre]) if probabilities else genres
     rows = []
     for genre in order:

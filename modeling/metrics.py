@@ -264,10 +264,15 @@ def certainties(probabilities: np.ndarray, chosen: np.ndarray) -> dict[str, np.n
     }
 
 
+def _first(order: np.ndarray, share: float) -> np.ndarray:
+    """This share of the rows, one at least."""
+    return order[: max(1, round(share * len(order)))]
+
+
 def risk_coverage(truth: np.ndarray, chosen: np.ndarray, certainty: np.ndarray) -> dict[str, list[float]]:
     """Micro-F1 and subset error of the surest films, at each coverage of `COVERAGES` (Geifman and El-Yaniv 2017)."""
     order = np.argsort(-certainty, kind="stable")
-    kept = [order[: max(1, round(share * len(order)))] for share in COVERAGES]
+    kept = [_first(order, share) for share in COVERAGES]
     return {
         "coverage": list(COVERAGES),
         "micro_f1": [micro_f1(truth[rows], chosen[rows]) for rows in kept],
@@ -277,7 +282,7 @@ def risk_coverage(truth: np.ndarray, chosen: np.ndarray, certainty: np.ndarray) 
 
 def selective_gain(truth: np.ndarray, chosen: np.ndarray, certainty: np.ndarray) -> float:
     """Micro-F1 of the 80 % surest films less that of all: setting films aside at random would gain nothing."""
-    surest = np.argsort(-certainty, kind="stable")[: max(1, round(0.8 * len(certainty)))]
+    surest = _first(np.argsort(-certainty, kind="stable"), 0.8)
     return micro_f1(truth[surest], chosen[surest]) - micro_f1(truth, chosen)
 
 

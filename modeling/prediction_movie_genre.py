@@ -154,6 +154,11 @@ class LabelSets:
 Rule = np.ndarray | LabelSets  # what decides: one threshold a genre, (genres,), or whole sets
 
 
+def thresholds_of(rule: Rule, genres: Sequence[str]) -> dict[str, float]:
+    """Threshold of each genre; none where whole sets are compared."""
+    return {} if isinstance(rule, LabelSets) else dict(zip(genres, map(float, rule), strict=True))
+
+
 def verdict(text: str, prediction: GenrePrediction, rule: Rule) -> Verdict:
     """Whether the model is sure of a prediction, torn between genres, or out of its depth.
 
