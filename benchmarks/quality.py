@@ -80,11 +80,8 @@ OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
 NETWORKS = {
     "seed": ["configs/seed.yaml"],
     "scratch": ["configs/scratch.yaml"],
-    "warm": [
-        *("configs/best.yaml", "--label_graph", "none", "--teacher", "none", "--hint_weight", "0"),
-        *("--transfer_file", ""),
-    ],
-    "distilled": ["configs/best.yaml", "--label_graph", "none"],
+    "warm": ["configs/best.yaml", "--teacher", "none", "--hint_weight", "0", "--transfer_file", ""],
+    "graph": ["configs/best.yaml", "--label_graph", "gcn"],
     "best": ["configs/best.yaml"],
 }
 LABELS = {
@@ -96,8 +93,8 @@ LABELS = {
     "minilm": "MiniLM-L6, fine-tuned",
     "scratch": "ours, from scratch",
     "warm": "ours, warm start alone",
-    "distilled": "ours, warm start and distilled",
-    "best": "ours, warm start, distilled, with label graph",
+    "graph": "ours, warm start, distilled, with label graph",
+    "best": "ours, warm start and distilled",
 }
 WITHOUT_WEIGHT = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cpu_threads", "bf16", "use_cpu"),

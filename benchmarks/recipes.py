@@ -165,7 +165,7 @@ def masked_pretraining(trainer: Trainer, epochs: int = 2, share: float = 0.15) -
 
 
 IDEAS = {
-    BASE: Idea("the best recipe without hint, stories and label graph, shortened"),
+    BASE: Idea("the best recipe without hint and stories, shortened"),
     "true_labels": Idea("no teacher", ("--teacher", "none")),
     "linear_teacher": Idea("the linear teacher alone", ("--teacher", "linear")),
     "encoder_teacher": Idea("the encoder as a teacher alone", ("--teacher", ENCODER)),
@@ -191,7 +191,7 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
     started = time.time()
     flags = {
         "train_file": DATA, "split_file": SPLIT, "output_dir": RUNS / name, "num_train_epochs": epochs,
-        "label_graph": "none", "hint_weight": 0, "transfer_file": "", "eval_strategy": "no", "save_strategy": "no",
+        "hint_weight": 0, "transfer_file": "", "eval_strategy": "no", "save_strategy": "no",
         "disable_tqdm": True,
         "cpu_threads": threads, "bf16": bf16,
     }  # fmt: skip

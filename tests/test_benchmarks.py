@@ -33,13 +33,13 @@ class Films:
 
 def test_a_finished_run_of_another_recipe_is_not_taken_for_one_of_todays(tmp_path, monkeypatch):
     monkeypatch.chdir(quality.ROOT)
-    trained = given(*parse_arguments(quality.recipe(Films(), tmp_path, 1, "distilled")))
-    quality.check_recipe(Films(), "distilled-1", trained, tmp_path, 1, "distilled")
+    trained = given(*parse_arguments(quality.recipe(Films(), tmp_path, 1, "best")))
+    quality.check_recipe(Films(), "best-1", trained, tmp_path, 1, "best")
     for change in ({"learning_rate": 0.5}, {"teacher": None}, {"seed": 2}):
-        with pytest.raises(ValueError, match=f"distilled-1 was trained with {next(iter(change))}"):
-            quality.check_recipe(Films(), "distilled-1", trained | change, tmp_path, 1, "distilled")
+        with pytest.raises(ValueError, match=f"best-1 was trained with {next(iter(change))}"):
+            quality.check_recipe(Films(), "best-1", trained | change, tmp_path, 1, "best")
     with pytest.raises(ValueError, match="label_graph"):
-        quality.check_recipe(Films(), "best-1", trained, tmp_path, 1, "best")
+        quality.check_recipe(Films(), "graph-1", trained, tmp_path, 1, "graph")
 
 
 def test_a_finished_run_is_kept_whole_or_not_at_all(tmp_path, monkeypatch):
