@@ -380,7 +380,6 @@ def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarra
         for objective in THRESHOLD_OBJECTIVES
     }
     sets = [by_label_sets(films, p) for p in probabilities]
-    sure = [array for c, p in zip(chosen["micro_f1"], probabilities, strict=True) for array in (c, expected_f1(p, c))]
     arrays = [array for pair in zip(chosen["micro_f1"], probabilities, strict=True) for array in pair]
     mean = mean_scores(truth, *arrays)
     result = {
@@ -393,8 +392,12 @@ def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarra
             objective: float(np.mean([score(truth, c) for c in chosen[objective]]))
             for objective, score in THRESHOLD_OBJECTIVES.items()
         },
-        "selective": mean_gain(truth, *sure) | {"intervals": bootstrap(mean_gain, [truth, *sure])},
-        "label_sets": mean_decisions(truth, *sets) | {"intervals": bootstrap(mean_decisions, [truth, *sets])},
+        "selective": selective(truth, chosen["micro_f1"], probabilities),
+        "label_sets": {
+            **mean_decisions(truth, *sets),
+            "intervals": bootstrap(mean_decisions, [truth, *sets]),
+            "selective": selective(truth, sets, probabilities),
+        },
         "per_genre": per_genre(truth, chosen["micro_f1"][0], probabilities[0], films.genres),
         "calibration_error": float(np.mean([calibration_errors(truth, p).mean() for p in probabilities])),
         **{name: runs[0][name] for name in ("parameters", "flops_per_token")},
@@ -409,6 +412,12 @@ def mean_scores(truth: np.ndarray, *arrays: np.ndarray) -> dict[str, float]:
     """Scores averaged over runs, given as chosen, probabilities, chosen, probabilities, ..."""
     runs = [scores(truth, *arrays[i : i + 2]) for i in range(0, len(arrays), 2)]
     return {name: float(np.mean([run[name] for run in runs])) for name in SCORES}
+
+
+def selective(truth: np.ndarray, chosen: list[np.ndarray], probabilities: list[np.ndarray]) -> dict[str, Any]:
+    """What setting films aside by the expected F1 of what is chosen for them gains, with its interval."""
+    arrays = [array for c, p in zip(chosen, probabilities, strict=True) for array in (c, expected_f1(p, c))]
+    return mean_gain(truth, *arrays) | {"intervals": bootstrap(mean_gain, [truth, *arrays])}
 
 
 def mean_gain(truth: np.ndarray, *arrays: np.ndarray) -> dict[str, float]:
