@@ -267,7 +267,7 @@ def fit_minilm(films: Films, folder: Path, seed: int, bf16: bool) -> dict[str, A
     )
     with attention_kernel(arguments):
         trainer.train()
-    model.eval()
+    model.cpu().eval()
     for name in SCORED:
         probabilities = np.zeros(films.truth[name].shape)
         for batch in length_batches([len(row) for row in ids[name]], 32):
@@ -470,7 +470,7 @@ def unlike_stories(films: Films) -> np.ndarray:
 
     Some stories tell what a film tells, too: what is gained on films that no story tells was not learned by heart.
     """
-    stories = [text for _, text in stream_rows(STORIES, Problems(str(STORIES)))]
+    stories = [text for _, text in stream_rows(STORIES, Problems(str(STORIES), limit=0))]
     views = [embed(MINILM, list(texts), VECTORS) for texts in (films.texts["test"], stories)]
     likeness = (views[0] @ views[1].T).max(axis=1)
     return np.flatnonzero(likeness <= np.median(likeness))

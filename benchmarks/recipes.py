@@ -192,8 +192,7 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
     flags = {
         "train_file": DATA, "split_file": SPLIT, "output_dir": RUNS / name, "num_train_epochs": epochs,
         "hint_weight": 0, "transfer_file": "", "eval_strategy": "no", "save_strategy": "no",
-        "disable_tqdm": True,
-        "cpu_threads": threads, "bf16": bf16,
+        "disable_tqdm": True, "use_cpu": True, "cpu_threads": threads, "bf16": bf16,
     }  # fmt: skip
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     data, network, arguments = parse_arguments([str(ROOT / "configs" / "best.yaml"), *words, *idea.flags])

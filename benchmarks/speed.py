@@ -544,6 +544,9 @@ def main() -> None:
 
     if not {"avx512_bf16", "amx_bf16"} & set(processor_flags()):  # where it is emulated, and slow
         options.contenders = [name for name in options.contenders if name != "ours_bf16"]
+    known = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
+    if set(options.only) < set(sections) and known.get("model") != weights(options.model):
+        parser.error(f"{options.output} is not of these weights: --only would leave the other sections out of it")
     rows = options.rows or 10_000
     with tempfile.TemporaryDirectory() as name:
         contenders = Contenders(options.model, Path(name))
@@ -571,7 +574,6 @@ def main() -> None:
         "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": os.getloadavg()[0]},
         "versions": versions(),
     }
-    known = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
     if known.get("model") == about["model"]:  # sections that were not asked for keep their figures
         results = {section: known[section] for section in sections if section in known} | results
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -250,6 +250,8 @@ class MovieGenreTrainingArguments(TrainingArguments):
             raise ValueError(f"hint_weight={self.hint_weight} must not be negative")
         if self.hint_weight and self.encoder_teacher is None:
             raise ValueError(f"hint_weight={self.hint_weight} needs an encoder that teaches, not {self.teacher!r}")
+        if self.dataloader_persistent_workers:
+            raise ValueError("dataloader_persistent_workers would read every epoch as the first one: leave it out")
         if self.save_only_model:
             raise ValueError("save_only_model leaves checkpoints that no run can go on from: leave it out")
         if self.metric_for_best_model:
@@ -301,6 +303,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments,
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except yaml.YAMLError as error:
             raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} holds no settings: write one a line, as in learning_rate: 3e-4")
         flags = {action.dest for action in parser._actions}
         if unknown := sorted(set(values) - flags):
             raise ValueError(f"{path}: {unknown[0]!r} is not a flag of train.py; see train.py --help")
@@ -309,6 +313,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments,
         for key, value in values.items():
             if isinstance(value, list):
                 words += [f"--{key}", *map(str, value)]
+            elif value is False and key.endswith("_strategy"):  # YAML's reading of a plain no
+                words += [f"--{key}", "no"]
             elif value is not None:
                 words += [f"--{key}", json.dumps(value) if isinstance(value, dict) else str(value)]
         argv = [*words, *argv]

@@ -78,7 +78,7 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
             f"({str(error).splitlines()[0]})"
         ) from None
     # A configuration that this code does not read, damaged weights, weights of other sizes.
-    except (StrictDataclassError, SafetensorError, RuntimeError) as error:
+    except (StrictDataclassError, SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{name!r} cannot be loaded: {str(error.__cause__ or error).splitlines()[0]}") from None
 
 

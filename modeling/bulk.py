@@ -6,6 +6,7 @@ processes and machines (process r of n takes the shards r, r + n, ...), and leav
 """
 
 import csv
+import glob
 import hashlib
 import itertools
 import json
@@ -44,28 +45,25 @@ class Scan:
         rows: usable ones.
         columns: of the input, and the Arrow type that holds all their values.
         digest: of all values of the usable rows.
-        bad: rows that cannot be used; `problems` shows the first ones.
+        problems: rows that cannot be used, the first ones described.
     """
 
+    problems: Problems
     rows: int = 0
     columns: dict[str, pa.DataType] = field(default_factory=dict)
     digest: str = ""
-    bad: int = 0
-    problems: list[str] = field(default_factory=list)
 
 
 def scan(source: str, text_column: str | None) -> Scan:
     """Read the input once: bad rows are known, and the time left, before the first prediction."""
-    result, problems, digest = Scan(), Problems(source), hashlib.sha256()
-    kinds: dict[str, set[type]] = {}
-    for values, text in stream_rows(source, problems, text_column=text_column):
+    result, digest = Scan(Problems(source, limit=PROBLEMS_SHOWN)), hashlib.sha256()
+    kinds: dict[str, set[str]] = {}
+    for values, text in stream_rows(source, result.problems, text_column=text_column):
         result.rows += 1
         digest.update(json.dumps([text, values], default=str).encode())
         for name, value in values.items():
-            kinds.setdefault(name, set()).add(type(value))
-        _drain(problems, result)
-    _drain(problems, result)
-    result.columns = {name: _arrow_type(found - {type(None)}) for name, found in kinds.items()}
+            kinds.setdefault(name, set()).add(_kind(value))
+    result.columns = {name: _arrow_type(found - {"NoneType"}) for name, found in kinds.items()}
     result.digest = digest.hexdigest()
     return result
 
@@ -110,19 +108,17 @@ def predict_file(
     if not single and output.suffix:
         raise ValueError(f"{output}: write {', '.join(SINGLE_FILES)} or, with a name without a dot, a folder of shards")
     found = scan(source, text_column)
-    if found.bad and not skip_bad_rows:
-        problems = Problems(source, found.problems)
-        more = f"\n... and {found.bad - len(found.problems)} more" if found.bad > len(found.problems) else ""
-        raise DataError(f"{problems.report()}{more}\nmend them, or leave them out with --skip-bad-rows")
+    if found.problems.count and not skip_bad_rows:
+        raise DataError(f"{found.problems.report()}\nmend them, or leave them out with --skip-bad-rows")
     if not found.rows:
-        raise DataError(Problems(source, found.problems).nothing_left())
+        raise DataError(found.problems.nothing_left())
     folder = output.with_name(f".{output.name}.shards") if single else output
     _open_folder(folder, about | {"input": found.digest, "rows": found.rows, "shard_rows": shard_rows})
 
     sizes = [min(shard_rows, found.rows - start) for start in range(0, found.rows, shard_rows)]
     shards = [folder / f"part-{number:06d}.parquet" for number in range(len(sizes))]
     mine = {number for number in range(rank, len(shards), world_size) if not shards[number].exists()}
-    rows = stream_rows(source, Problems(source), text_column=text_column)
+    rows = stream_rows(source, Problems(source, limit=0), text_column=text_column)
     with _progress(sum(sizes[number] for number in mine)) as advance:
         for number, path in enumerate(shards):
             chunk = itertools.islice(rows, shard_rows)
@@ -140,27 +136,26 @@ def predict_file(
     return sum(sizes[rank::world_size])
 
 
-def _drain(problems: Problems, result: Scan) -> None:
-    """Count the bad rows and keep the first ones: memory stays the same whatever their number."""
-    if problems.found:
-        result.bad += len(problems.found)
-        result.problems += problems.found[: PROBLEMS_SHOWN - len(result.problems)]
-        problems.found.clear()
-
-
 def _exhaust(rows: Iterator[Any]) -> None:
     """Read rows that another process, or an earlier run, has taken."""
     for _ in rows:
         pass
 
 
-def _arrow_type(kinds: set[type]) -> pa.DataType:
-    """Type of a column whose values have these Python types; what is mixed or nested becomes JSON text."""
-    if kinds == {bool}:
+def _kind(value: Any) -> str:
+    """Its Python type; of an integer "long" where floating-point numbers have gaps, and "huge" beyond 64 bits."""
+    if type(value) is int and abs(value) > 2**53:
+        return "long" if -(2**63) <= value < 2**63 else "huge"
+    return type(value).__name__
+
+
+def _arrow_type(kinds: set[str]) -> pa.DataType:
+    """Type of a column whose values are of these kinds; what is mixed, nested or huge becomes JSON text."""
+    if kinds == {"bool"}:
         return pa.bool_()
-    if kinds == {int}:
+    if kinds and kinds <= {"int", "long"}:
         return pa.int64()
-    if kinds and kinds <= {int, float}:
+    if kinds and kinds <= {"int", "float"}:
         return pa.float64()
     return pa.string()
 
@@ -180,10 +175,7 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     """A column of the input."""
     if kind == pa.string():
         values = [None if value is None else _text(value) for value in values]
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, OverflowError):  # an integer beyond 64 bits
-        raise DataError(f"a number is too large for a column: {max(values, key=lambda v: abs(v or 0))}") from None
+    return pa.array(values, kind)
 
 
 def _text(value: Any) -> str:
@@ -218,6 +210,8 @@ def _open_folder(folder: Path, about: dict[str, Any]) -> None:
 @contextmanager
 def _atomic(path: Path) -> Iterator[Path]:
     """A file to write that takes the name `path` when it is whole and on the disk."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by one that was killed
+        left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary

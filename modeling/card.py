@@ -113,7 +113,7 @@ def _without_places(command: str) -> str:
         words = shlex.split(command)
     except ValueError:  # a record of the time when words were not quoted
         return command
-    return shlex.join(re.sub(r"^(\.\.|~|/).*/", "", word) for word in words)
+    return shlex.join(re.sub(r"^(--[\w-]+=)?(\.\.|~|/).*/", r"\1", word) for word in words)
 
 
 def render_space_card(model: str, commit: str, preload: Sequence[str], gradio: str) -> str:

@@ -65,6 +65,14 @@ class CheckpointTrainer(Trainer):
             raise FloatingPointError(_sick("a gradient is not finite", self.args, self.state))
         return norm
 
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        """What a checkpoint says, its best epoch looked for beside it: the folder may have been moved since."""
+        found = super()._init_training_state(*args, **kwargs)
+        if step := self.state.best_global_step:
+            best = Path(self._get_output_dir(None)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+            self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+        return found
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """One epoch, unless training has stopped before it: the Trainer would look after the first step only."""
         if not self.control.should_training_stop:

@@ -68,23 +68,31 @@ class Record:
 
 @dataclass
 class Problems:
-    """Bad rows, collected so that the first ones can be shown together."""
+    """Bad rows, collected so that the first ones can be shown together.
+
+    Attributes:
+        source: where they stand.
+        limit: how many are described; all if None. A stream should not keep what it has read.
+        found: descriptions.
+        count: how many there are.
+    """
 
     source: str
+    limit: int | None = None
     found: list[str] = field(default_factory=list)
+    count: int = 0
 
     def add(self, place: str, reason: str) -> None:
         """Note a bad row."""
-        self.found.append(f"{place}: {reason}")
+        self.count += 1
+        if self.limit is None or len(self.found) < self.limit:
+            self.found.append(f"{place}: {reason}")
 
     def report(self) -> str:
         """The first problems and how many there are."""
-        lines = [
-            f"{self.source} has {len(self.found)} bad row{'s' * (len(self.found) > 1)}:",
-            *self.found[:PROBLEMS_SHOWN],
-        ]
-        if len(self.found) > PROBLEMS_SHOWN:
-            lines.append(f"... and {len(self.found) - PROBLEMS_SHOWN} more")
+        lines = [f"{self.source} has {self.count} bad row{'s' * (self.count > 1)}:", *self.found[:PROBLEMS_SHOWN]]
+        if self.count > PROBLEMS_SHOWN:
+            lines.append(f"... and {self.count - PROBLEMS_SHOWN} more")
         return "\n".join(lines)
 
     def nothing_left(self) -> str:
@@ -149,8 +157,8 @@ def read_films(
     problems = Problems(source)
     rows: list[dict[str, Any]] = []
     names_in = _ColumnNames(columns, source, require_genre)
-    for number, record in enumerate(_records(source, problems), 1):
-        if max_rows is not None and number + len(problems.found) > max_rows:
+    for record in _records(source, problems):
+        if max_rows is not None and len(rows) + problems.count >= max_rows:
             raise DataError(f"{source} has more than {max_rows:,} rows: send it in parts")
         names = names_in(record)
         others = carried_names((name for name in record.values if name not in names.values()), OWN_COLUMNS)
@@ -172,17 +180,23 @@ def read_films(
             problems.add(record.place, str(error))
             continue
         rows.append(row)
-    if problems.found and not skip_bad_rows:
+    if problems.count and not skip_bad_rows:
         raise DataError(f"{problems.report()}\nmend them, or leave them out with --skip_bad_rows")
     if not rows:
         raise DataError(problems.nothing_left())
-    try:
-        keys = dict.fromkeys(key for row in rows for key in row)
-        if len(keys) > MAX_COLUMNS + len(OWN_COLUMNS):  # JSON Lines, each with columns of its own
-            raise DataError(f"{source} has {len(keys):,} columns, more than {MAX_COLUMNS:,}")
-        return Dataset.from_dict({key: [row.get(key) for row in rows] for key in keys}), problems.found
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise DataError(f"{source}: a column holds values of different types: {_short(str(error), 200)}") from None
+    keys = dict.fromkeys(key for row in rows for key in row)
+    if len(keys) > MAX_COLUMNS + len(OWN_COLUMNS):  # JSON Lines, each with columns of its own
+        raise DataError(f"{source} has {len(keys):,} columns, more than {MAX_COLUMNS:,}")
+    table = {key: [row.get(key) for row in rows] for key in keys}
+    for key, values in table.items():
+        try:
+            pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise DataError(
+                f"{source}: a column holds values of different types, or numbers too large for it, {key!r} "
+                f"({_short(str(error), 200)}): write them all as text, or leave the column out"
+            ) from None
+    return Dataset.from_dict(table), problems.found
 
 
 def stream_rows(
@@ -518,7 +532,9 @@ def _parquet_records(source: str) -> Iterator[Record]:
         batches = file.iter_batches(batch_size=1024)  # a row group at a time
         for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
             yield Record(f"{source}:row {number}", row)
-    except (pa.ArrowException, OSError) as error:
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:  # a date beyond the year 9999
         raise DataError(f"{source} is no Parquet file that can be read: {_short(str(error), 200)}") from error
 
 

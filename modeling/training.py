@@ -351,14 +351,14 @@ def _read_transfer(source: str, films: Dataset, genres: Sequence[str]) -> tuple[
 
     The latter are the probabilities of the columns `p_<Genre>`, as `movie-genre predict` writes them.
     """
-    problems, columns = Problems(source), [f"p_{genre}" for genre in genres]
+    problems, columns = Problems(source, limit=1), [f"p_{genre}" for genre in genres]
     texts: dict[str, tuple[str, list[Any]]] = {}
     names: set[str] = set()
     for values, text in stream_rows(source, problems):
         names |= values.keys()
         texts[row_hash(text)] = (text, [values.get(column) for column in columns])
-    if problems.found:
-        logger.warning("%s: %d bad rows left out, the first: %s", source, len(problems.found), problems.found[0])
+    if problems.count:
+        logger.warning("%s: %d bad rows left out, the first: %s", source, problems.count, problems.found[0])
     known = {row_hash(text) for text in films["description"]}
     stay = [(text, chances) for row, (text, chances) in texts.items() if row not in known]
     transfer, said = [text for text, _ in stay], [chances for _, chances in stay]
@@ -518,6 +518,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     if trainer.is_world_process_zero():
         twin = _load_twin(data.decision_from, films.genres) if data.decision_from else None
         results = _decide(model, scored, twin)
+        _forget_earlier(output)
         save_model(model, tokenizer, output, arguments.weights_dtype)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
         transfer = {
@@ -673,6 +674,12 @@ def save_model(
     model.save_pretrained(folder, state_dict=state)
     tokenizer.backend_tokenizer.no_truncation()  # training's, which a fast tokenizer keeps in itself
     tokenizer.save_pretrained(folder)
+
+
+def _forget_earlier(folder: Path) -> None:
+    """Remove figures and ONNX form of the model that stood here before: they would pass for this one's."""
+    (folder / "evaluation.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "onnx", ignore_errors=True)
 
 
 def versions() -> dict[str, str]:

@@ -178,7 +178,7 @@ def test_genres_that_no_film_has_or_is_given_do_not_lower_macro_f1(service, film
 
 
 def test_a_result_is_deleted_after_its_time(service, films, monkeypatch):
-    monkeypatch.setattr(batch, "KEEP_SECONDS", 0.2)
+    monkeypatch.setattr(batch, "KEEP_SECONDS", 1)
     batch._start_sweeping.cache_clear()
     path = predict_file(service, films(("A", "", FILM))).path
     for _ in range(50):

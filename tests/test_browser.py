@@ -132,10 +132,11 @@ def test_a_link_reopens_the_result(page, browser):
 
 
 def test_a_long_text_gives_no_link_and_says_where_it_was_cut(page):
+    submit(page)
+    page.wait_for_url("**text=**")
     submit(page, f"{TEXT} " * 60)
+    page.wait_for_url(lambda url: "text=" not in url)
     assert "characters were read" in page.locator("#answer").inner_text()
-    page.wait_for_timeout(500)
-    assert "text=" not in page.url
 
 
 def test_no_words_get_a_sentence(page):
@@ -245,12 +246,14 @@ def test_the_model_tab_shows_the_checkpoints_own_figures(page):
 def test_the_page_fits_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 800})
     submit(page)
-    for tab in ("Classify", "Batch", "The model", "API"):
-        if not page.get_by_role("tab", name=tab, exact=True).is_visible():
-            continue
-        page.get_by_role("tab", name=tab, exact=True).click()
-        page.wait_for_timeout(300)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+    seen = []
+    for tab in ("Classify", "Batch", "The model", "API"):  # those that do not fit are in a menu
+        if page.get_by_role("tab", name=tab, exact=True).is_visible():
+            page.get_by_role("tab", name=tab, exact=True).click()
+            page.wait_for_timeout(300)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+            seen.append(tab)
+    assert {"Classify", "Batch"} <= set(seen)
 
 
 def test_the_page_is_dark_where_the_visitor_wants_it(browser, address):

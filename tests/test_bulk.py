@@ -175,6 +175,10 @@ def test_a_folder_of_something_else_or_of_another_run_is_left_alone(sources, onn
         run(sources / "films.csv", tmp_path / "out.xlsx", onnx_model.predict_genres)
     with pytest.raises(ValueError, match="2 processes cannot write one file"):
         run(sources / "films.csv", tmp_path / "out.csv", onnx_model.predict_genres, world_size=2)
+    (tmp_path / "mine.csv").write_text("a letter")
+    with pytest.raises(ValueError, match=r"mine\.csv exists: name another file, or remove it"):
+        run(sources / "films.csv", tmp_path / "mine.csv", onnx_model.predict_genres)
+    assert (tmp_path / "mine.csv").read_text() == "a letter"
 
 
 def test_a_run_that_is_whole_predicts_nothing_again(sources, onnx_model, tmp_path):
@@ -273,3 +277,26 @@ def test_a_mistake_gets_a_sentence_and_code_2(folder, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_integers_of_any_size_are_carried_exactly(onnx_model, tmp_path):
+    source, numbers = tmp_path / "films.jsonl", [1, 2**53 + 1, 2**63, 2**70]
+    rows = [
+        {"plot": "Snow falls.", "id": n, "long": min(n, 2**60), "mixed": n if i % 2 else 0.5}
+        for i, n in enumerate(numbers)
+    ]
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    run(source, tmp_path / "out", onnx_model.predict_genres)
+    got = read(tmp_path / "out")
+    assert [json.loads(row["id"]) for row in got] == numbers
+    assert [row["long"] for row in got] == [1, 2**53 + 1, 2**60, 2**60]
+    assert [json.loads(row["mixed"]) for row in got] == [0.5, 2**53 + 1, 0.5, 2**70]
+
+
+def test_what_killed_runs_left_half_written_is_removed(sources, onnx_model, tmp_path):
+    run(sources / "films.csv", tmp_path / "out", onnx_model.predict_genres)
+    whole = {path.name for path in (tmp_path / "out").iterdir()}
+    (tmp_path / "out" / "part-000001.parquet").unlink()
+    (tmp_path / "out" / ".part-000001.parquet.0123abcd.tmp").touch()
+    run(sources / "films.csv", tmp_path / "out", onnx_model.predict_genres)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == whole

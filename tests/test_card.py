@@ -56,7 +56,7 @@ def record(**values):
     data = {"source": "films.csv", "sha256": "ab" * 32, "films": films}
     results = {"validation": {name: value for name, value in figures(200).items() if name in SCORES}}
     plain = {
-        "command": "train.py --train_file ../elsewhere/films.csv",
+        "command": "train.py --train_file ../elsewhere/films.csv --transfer_file=/home/ada/stories.csv",
         "data": data,
         "arguments": {},
         "seed": 7,
@@ -121,7 +121,7 @@ def test_scores_intervals_and_genres_are_those_of_the_evaluation(folder):
 
 def test_command_time_hardware_and_data_are_those_of_the_training(folder):
     card = render_card(folder, "you/movies")
-    assert "train.py --train_file films.csv" in card
+    assert "train.py --train_file films.csv --transfer_file=stories.csv" in card
     assert "13 minutes on CPU, 6 cores, 3 epochs, seed 7, 1,234 films." in card
     assert "`films.csv` (SHA-256 `abab" in card
     assert "TMDB" not in card

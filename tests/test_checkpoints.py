@@ -75,6 +75,12 @@ def same_weights(one, two):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def same_end(one, two):
+    """After the last step too, which need not be in the finished model: that is the best epoch's."""
+    last, other = checkpoints(one)[0], checkpoints(two)[0]
+    return last.name == other.name and same_weights(last, other) and same_weights(one, two)
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -103,7 +109,23 @@ def test_a_run_goes_on_in_mid_epoch_to_the_same_weights(run, whole, films):
     done = train(films, run, "--resume_from_checkpoint", "true", "--save_total_limit", "9")
     assert done.returncode == 0, done.stderr
     assert "going on from" in done.stderr
-    assert same_weights(run, whole)
+    assert same_end(run, whole)
+
+
+def test_a_run_that_was_moved_ends_with_its_best_epoch(run, whole, films, tmp_path):
+    for folder in (run / "checkpoint-3", *checkpoints(run)):
+        assert json.loads((folder / "trainer_state.json").read_text())["best_model_checkpoint"] == str(
+            whole / "checkpoint-3"
+        )
+    moved = shutil.move(run, tmp_path / "elsewhere")
+    shutil.move(whole, tmp_path / "away")  # where the best epoch is said to be
+    try:
+        done = train(films, moved, "--resume_from_checkpoint", "true", "--save_total_limit", "9")
+    finally:
+        shutil.move(tmp_path / "away", whole)
+    assert done.returncode == 0, done.stderr
+    assert same_end(moved, whole)
+    assert not same_weights(moved, checkpoints(moved)[0])
 
 
 def test_a_run_that_goes_on_stops_as_early(films, tmp_path):
@@ -165,7 +187,7 @@ def test_a_run_without_a_whole_checkpoint_starts_anew(run, whole, films):
     done = train(films, run, "--resume_from_checkpoint", "true", "--save_total_limit", "9")
     assert done.returncode == 0, done.stderr
     assert "has no whole checkpoint: starting anew" in done.stderr
-    assert same_weights(run, whole)
+    assert same_end(run, whole)
 
 
 def test_a_checkpoint_whose_best_epoch_is_lost_is_passed_over(run, caplog):

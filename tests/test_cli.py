@@ -284,6 +284,14 @@ def test_a_mistake_gets_a_sentence_and_code_2(folder, arguments, message, monkey
     assert not (ROOT / "x.json").exists()
 
 
+def test_a_split_that_the_films_have_not_is_named(folder, films, tmp_path):
+    told = ("evaluate", "--model", folder, "--output", tmp_path / "x.json", "--split", "train", "--data")
+    assert "has no film of the split 'train'; it has test, validation" in movie_genre(*told, films).stderr
+    plain = tmp_path / "plain.csv"
+    plain.write_text(f"genre,description\nDrama,{TEXT}\n")
+    assert "has no split column: name a --split-file, or leave --split out" in movie_genre(*told, plain).stderr
+
+
 def test_help_answers_without_loading_torch():
     started = time.perf_counter()
     done = movie_genre("--help")

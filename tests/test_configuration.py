@@ -81,8 +81,3 @@ def test_saving_and_loading_keeps_every_field(tmp_path):
 
 def test_genres_stand_in_the_order_of_the_logits():
     assert tiny_config().genres == GENRES
-
-
-def test_the_dictionary_form_makes_the_same_configuration_again():
-    config = tiny_config(min_genres=2)
-    assert MovieGenreConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()

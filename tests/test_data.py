@@ -403,3 +403,32 @@ def test_an_unknown_split_and_a_genre_without_training_rows_are_named(tmp_path):
 def test_the_vocabulary_is_that_of_the_training_rows(tmp_path):
     path = write(tmp_path, "genre,description,split\nWar,One.,train\nDrama,Two.,train\nWar,Three.,validation\n")
     assert genre_vocabulary(assign_splits(read_films(path)[0])) == ["Drama", "War"]
+
+
+def test_the_greatest_number_of_rows_counts_each_once(tmp_path):
+    path = write(tmp_path, HEADER + "One,Drama,Snow falls.\nTwo,Drama,\n" * 20)
+    films, problems = read_films(path, skip_bad_rows=True, max_rows=40)
+    assert (len(films), len(problems)) == (20, 20)
+    with pytest.raises(DataError, match="has more than 39 rows"):
+        read_films(path, skip_bad_rows=True, max_rows=39)
+
+
+def test_a_column_that_no_table_holds_is_named(tmp_path):
+    lines = [json.dumps({"genre": "Drama", "overview": f"Film {i}.", "size": size}) for i, size in enumerate((1, "a"))]
+    with pytest.raises(DataError, match=r"'size' \(.*\): write them all as text, or leave the column out"):
+        read_films(write(tmp_path, "\n".join(lines), "films.jsonl"))
+
+
+def test_what_a_stream_left_out_is_counted_and_not_kept():
+    problems = data.Problems("films.csv", limit=1)
+    for line in range(3):
+        problems.add(f"films.csv:{line}", "description is empty")
+    assert (problems.count, problems.found) == (3, ["films.csv:0: description is empty"])
+    assert "3 bad rows" in problems.report()
+
+
+def test_a_date_that_python_does_not_know_is_no_crash(tmp_path):
+    table = pa.table({"overview": ["Snow falls."], "genre": ["Drama"], "day": pa.array([4_000_000], pa.date32())})
+    pq.write_table(table, tmp_path / "films.parquet")
+    with pytest.raises(DataError, match=r"films\.parquet is no Parquet file that can be read: "):
+        read_films(tmp_path / "films.parquet")

@@ -47,6 +47,23 @@ def test_a_newer_format_is_refused_with_what_to_do(tmp_path):
         load(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2, "future": 1}, "format_version=2 is newer than this code"),
+        ({"future": 1}, "has no field 'future'"),
+        ({"id2label": [1]}, r"id2label=\[1\] must map 0, 1, 2"),
+        ({"id2label": {"a": "b"}}, "id2label={'a': 'b'} must map 0, 1, 2"),
+    ],
+)
+def test_a_configuration_that_is_none_of_ours_gets_one_sentence(tmp_path, change, message):
+    folder = shutil.copytree(GOLDEN, tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ValueError, match=f"other' cannot be loaded: .*{message}"):
+        load(str(folder))
+
+
 def test_a_format_that_never_was_is_called_so():
     with pytest.raises(StrictDataclassError, match="format_version=0 never was"):
         MovieGenreConfig(format_version=0)

@@ -298,4 +298,5 @@ def test_the_command_exports(saved, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "int8 ONNX model in" in done.stdout
+    assert "DynamicQuantizeMatMul" in {node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node}
     assert MovieGenreOnnx.from_pretrained(tmp_path / "out").predict_genres(TEXT).genres

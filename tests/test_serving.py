@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -157,8 +158,10 @@ def test_who_finds_the_queue_full_is_sent_away_and_the_others_are_answered(servi
         with service.turnstile.turn():
             waiting = threading.Thread(target=lambda: replies.append(ask(client)))
             waiting.start()
+            deadline = time.monotonic() + 60
             while service.turnstile._places._value:  # until the second place is taken
-                pass
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
             refused = ask(client)
         waiting.join(timeout=60)
     assert refused.status_code == 503

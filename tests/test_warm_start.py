@@ -169,6 +169,13 @@ def test_wishes_that_the_source_cannot_fulfil_are_named(folder, descriptions, wi
         warm_start(folder, GENRES, *films(descriptions[:40]), **wish)
 
 
+@pytest.mark.parametrize("heads", [[[0], [0, 1]], [[], []], [[0]]])
+def test_layers_keep_equally_many_heads(folder, heads):
+    model = convert(AutoModel.from_pretrained(folder), GENRES)
+    with pytest.raises(ValueError, match="heads must name equally many heads for each of the 2 layers"):
+        prune(model, [0, 1], heads)
+
+
 def test_another_kind_of_model_is_refused(tmp_path, descriptions):
     from transformers import GPT2Config
 

@@ -33,7 +33,7 @@ def measure(scale: float) -> dict[str, Any]:
         started = time.time()
         _start(films, folder / "whole", folder / "log").join()
         duration = time.time() - started
-        wanted = (folder / "whole" / "model.safetensors").read_bytes()
+        wanted = _ended(folder / "whole")
         while count["kills"] < kills:
             run = folder / f"run-{count['runs']}"
             while True:
@@ -60,7 +60,7 @@ def measure(scale: float) -> dict[str, Any]:
                     count["damaged"] += 1
             assert process.exitcode == 0, said
             count["runs"] += 1
-            count["identical"] += (run / "model.safetensors").read_bytes() == wanted
+            count["identical"] += _ended(run) == wanted
             shutil.rmtree(run)
             print(count, flush=True)
     return count
@@ -103,6 +103,11 @@ def _wait_for_a_save(process: multiprocessing.process.BaseProcess, run: Path) ->
         if newest and newest != before and not (newest / "seal.json").exists():
             return
         process.join(0.002)
+
+
+def _ended(run: Path) -> list[bytes]:
+    """The finished model, which is the best epoch's, and the one after the last step."""
+    return [(folder / "model.safetensors").read_bytes() for folder in (run, _newest(run)) if folder]
 
 
 def _newest(run: Path) -> Path | None:
