@@ -102,9 +102,15 @@ class MovieGenreConfig(PreTrainedConfig):
         """Fill derived defaults and reject fields that nothing reads."""
         unknown = sorted(kwargs.keys() - _TRANSFORMERS_KEYS)
         if unknown:
+            self.validate_format()  # a newer one may have fields that are unknown here
             raise TypeError(
                 f"MovieGenreConfig has no field {', '.join(map(repr, unknown))}; its fields are listed in its docstring"
             )
+        try:
+            if self.id2label is not None:
+                self.id2label = {int(index): label for index, label in dict(self.id2label).items()}
+        except (TypeError, ValueError):
+            raise ValueError(f"id2label={self.id2label} must map 0, 1, 2, ... to the genres' names") from None
         if self.problem_type is None:
             self.problem_type = "multi_label_classification"
         if self.head_dim is None and self.num_attention_heads > 0 and self.hidden_size % self.num_attention_heads == 0:
@@ -162,7 +168,7 @@ class MovieGenreConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must lie in (0, 1)")
 
     def validate_decision(self) -> None:
-        """Genres, thresholds and format are usable."""
+        """Genres and decision rules are usable."""
         if self.id2label is None or list(self.id2label) != list(range(len(self.id2label))):
             raise ValueError(f"id2label={self.id2label} must map 0, 1, 2, ... to the genres' names")
         if len(set(self.id2label.values())) != len(self.id2label):
@@ -190,6 +196,9 @@ class MovieGenreConfig(PreTrainedConfig):
             raise ValueError(
                 f"default_profile={self.default_profile!r} is not one of the model's profiles {sorted(names)}"
             )
+
+    def validate_format(self) -> None:
+        """The format is one that this code reads."""
         if self.format_version > 1:
             raise ValueError(
                 f"format_version={self.format_version} is newer than this code, which reads 1: update the package "

@@ -9,15 +9,19 @@ import json
 import logging
 import math
 import os
+import random
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.utils import SAFE_WEIGHTS_NAME
 
@@ -31,6 +35,32 @@ TEXTS = "texts.sha256"
 BYTES_A_PARAMETER = 12  # the weight in 32 bits, and AdamW's two moments of it
 
 
+class EpochOrder(Sampler):
+    """Batches of films of similar length, in an order drawn from seed and epoch alone.
+
+    The Trainer's own sampler draws from the state that the whole process has come to: a run that goes on in mid-epoch
+    would read other films than an undisturbed one, and of several processes each would draw an order of its own.
+
+    Args:
+        sampler: which orders.
+        films: whose `epoch` the data loader sets.
+        seed: of the run.
+    """
+
+    def __init__(self, sampler: LengthGroupedSampler, films: Any, seed: int) -> None:
+        self.sampler, self.films, self.seed = sampler, films, seed
+
+    def __len__(self) -> int:
+        """Films."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of the films."""
+        draw = random.Random(f"{self.seed} {self.films.epoch}")  # noqa: S311  # no secret
+        self.sampler.generator = torch.Generator().manual_seed(draw.getrandbits(63))
+        return iter(self.sampler)
+
+
 class CheckpointTrainer(Trainer):
     """Hugging Face's Trainer, which seals its checkpoints and stops at a loss or gradient that is not finite.
 
@@ -42,6 +72,13 @@ class CheckpointTrainer(Trainer):
     def __init__(self, *, texts: str = "", **options: Any) -> None:
         self.texts = texts
         super().__init__(**options)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Sampler | None:
+        """The Trainer's choice, in an order that does not depend on what was before."""
+        sampler = super()._get_train_sampler(*args, **kwargs)
+        if isinstance(sampler, LengthGroupedSampler):
+            return EpochOrder(sampler, self.train_dataset, self.args.seed)
+        return sampler
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One forward and backward pass.

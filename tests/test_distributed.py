@@ -64,6 +64,14 @@ def test_each_step_has_the_loss_of_one_process_on_the_same_batch(two, alone):
     assert two[0]["sum"] == pytest.approx(alone["sum"], rel=1e-5)
 
 
+def test_in_every_epoch_each_film_is_read_once_by_one_of_them(two, alone):
+    for epoch in range(2):
+        films = sorted(film for batch in alone["order"][epoch] for film in batch)
+        assert len(set(films)) > 90
+        assert sorted(film for seen in two for batch in seen["order"][epoch] for film in batch) == films
+    assert alone["order"][0] != alone["order"][1]
+
+
 @pytest.mark.parametrize("rows", [1, 203, 1001])
 def test_evaluation_counts_every_row_once(two, alone, rows):
     expected = {k: v for k, v in alone[f"rows_{rows}"].items() if not k.endswith(("runtime", "second"))}

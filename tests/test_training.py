@@ -286,7 +286,7 @@ def test_a_run_scores_as_its_model_does_on_the_films_that_it_kept_aside(run, som
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["rows"] == record["data"]["films"]["validation"]
     for name, value in record["results"]["validation"].items():
-        assert found[name] == pytest.approx(value, abs=1e-6), name
+        assert found[name] == pytest.approx(value, abs=1e-3), name  # its weights are stored in 16 bits
 
 
 def test_columns_are_found_by_the_names_given_and_genres_by_their_map(tmp_path):

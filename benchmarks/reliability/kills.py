@@ -44,6 +44,8 @@ def measure(scale: float) -> dict[str, Any]:
                     _wait_for_a_save(process, run)
                 else:
                     process.join(draw.uniform(0.2, 1) * duration)
+                if (run / "model.safetensors").exists():  # finished, but for its record
+                    process.join()
                 said = (folder / "log").read_text(encoding="utf-8")
                 count["passed_over"] += said.count("is passed over")
                 count["started_anew"] += "starting anew" in said and run.exists()
