@@ -113,7 +113,21 @@ def _without_places(command: str) -> str:
         words = shlex.split(command)
     except ValueError:  # a record of the time when words were not quoted
         return command
-    return shlex.join(re.sub(r"^(--[\w-]+=)?(\.\.|~|/).*/", r"\1", word) for word in words)
+    return shlex.join(map(_bare, words))
+
+
+def _bare(word: str) -> str:
+    """The bare name of a file that is somewhere else, also behind a flag and `=`; any other word as it is."""
+    return re.sub(r"^(--[\w-]+=)?(\.\.|~|/).*/", r"\1", word)
+
+
+def public_record(text: str) -> str:
+    """training.json for everybody: with bare names for files that are somewhere else on the machine of the training."""
+    record = json.loads(text)
+    record |= {"command": _without_places(record["command"])} if "command" in record else {}
+    told = record.get("arguments", {})
+    record |= {"arguments": {name: _bare(value) if isinstance(value, str) else value for name, value in told.items()}}
+    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
 
 def render_space_card(model: str, commit: str, preload: Sequence[str], gradio: str) -> str:

@@ -28,7 +28,7 @@ from huggingface_hub.utils.sha import git_hash
 
 from . import __version__
 from .backends import ROOT
-from .card import render_card, render_space_card
+from .card import public_record, render_card, render_space_card
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -137,6 +137,8 @@ def publish_model(
     repo = hub.full_name(repo)
     card = render_card(folder, repo, tag=tag, license=license, dataset=dataset, results=results)
     files["README.md"] = card.encode()
+    if record := files.get("training.json"):
+        files["training.json"] = public_record(record.decode()).encode()
     return hub.publish("model", repo, files, f"Movie genre model {tag or ''}".strip(), private, revision, tag)
 
 

@@ -217,6 +217,13 @@ def test_the_token_of_a_training_stays_secret(trip):
     assert not any(TOKEN.encode() in content for content in trip.hub.repository(REPO).commits[trip.pushed].values())
 
 
+def test_the_record_says_nothing_of_the_machines_folders(trip):
+    published = trip.hub.repository(REPO).commits[trip.pushed]
+    assert "films.csv" in published["training.json"].decode()
+    for name in ("training.json", "README.md"):
+        assert str(trip.root) not in published[name].decode()
+
+
 def test_the_configuration_loads(trip):
     assert trip.said("config") == list(trip.answered["probabilities"])
 
