@@ -102,12 +102,15 @@ class CheckpointTrainer(Trainer):
             raise FloatingPointError(_sick("a gradient is not finite", self.args, self.state))
         return norm
 
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+    def _init_training_state(
+        self, max_steps: int, steps_an_epoch: int, epochs: int, resume_from_checkpoint: str | None, trial: Any
+    ) -> tuple[int, int]:
         """What a checkpoint says, its best epoch looked for beside it: the folder may have been moved since."""
-        found = super()._init_training_state(*args, **kwargs)
-        if step := self.state.best_global_step:
-            best = Path(self._get_output_dir(None)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-            self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+        found = super()._init_training_state(max_steps, steps_an_epoch, epochs, resume_from_checkpoint, trial)
+        if resume_from_checkpoint and (step := self.state.best_global_step):
+            beside = Path(resume_from_checkpoint).with_name(f"{PREFIX_CHECKPOINT_DIR}-{step}")
+            if beside.is_dir():
+                self.state.best_model_checkpoint = str(beside)
         return found
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
