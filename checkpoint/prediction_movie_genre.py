@@ -140,15 +140,24 @@ class LabelSets:
         best = [self.scores(probabilities[i : i + FILMS_AT_ONCE]).argmax(axis=1) for i in starts]
         return self.members[np.concatenate(best) if best else []] > 0
 
-    def contested(self, probabilities: np.ndarray) -> np.ndarray:
+    def contested(self, probabilities: np.ndarray, spread: np.ndarray) -> np.ndarray:
         """Genres of one film that the second best set has and the best has not, or the other way: (genres,) boolean.
 
-        None where the second is less than `RIVAL` times as probable.
+        None where the second is less than `RIVAL` times as probable, and the best further ahead than the standard
+        deviation of their distance, which is that of the log-odds of these genres, to first order.
+
+        Args:
+            probabilities: (genres,).
+            spread: standard deviation of each, (genres,).
         """
         scores = self.scores(probabilities[None])[0]
         best, *others = np.argsort(-scores, kind="stable")[:2]
-        rivals = [other for other in others if scores[other] - scores[best] >= np.log(RIVAL)]
-        return (self.members[rivals] != self.members[best]).any(axis=0)
+        p = np.clip(probabilities, 1e-6, 1 - 1e-6)
+        for rival in others:
+            apart = self.members[rival] != self.members[best]
+            if scores[best] - scores[rival] <= max(-np.log(RIVAL), np.linalg.norm((spread / (p * (1 - p)))[apart])):
+                return apart
+        return np.zeros(len(p), dtype=bool)
 
 
 Rule = np.ndarray | LabelSets  # what decides: one threshold a genre, (genres,), or whole sets
@@ -169,11 +178,11 @@ def verdict(text: str, prediction: GenrePrediction, rule: Rule) -> Verdict:
     """
     genres, p = list(prediction.probabilities), np.array(list(prediction.probabilities.values()))
     ranking = np.argsort(-p, kind="stable")
+    spread = np.array([value.std for value in (prediction.uncertainty or {}).values()] or [0.0] * len(p))
     if isinstance(rule, LabelSets):
-        near, reached = rule.contested(p), bool(prediction.genres)
+        near, reached = rule.contested(p, spread), bool(prediction.genres)
         none, clear = "no genre fits", "no other set of genres comes near"
     else:
-        spread = [value.std for value in (prediction.uncertainty or {}).values()] or [0.0]
         near, reached = abs(p - rule) <= np.maximum(CLOSE, spread), bool((p >= rule).any())
         none, clear = "no genre reaches its threshold", "every genre stands well clear of its threshold"
     if len(WORD.findall(text)) < FEW_WORDS:

@@ -214,11 +214,12 @@ def test_a_set_that_is_too_small_is_filled_up():
     assert choose(np.array([[0.9, 0.1, 0.4]]), rule, 2).tolist() == [[True, False, True]]
 
 
-def judged_whole(*probabilities, counts=COUNTS, text=FILM, confidence=0.8):
+def judged_whole(*probabilities, counts=COUNTS, text=FILM, confidence=0.8, std=0.0):
     rule = LabelSets.from_counts(counts, 0.0)
     (chosen,) = rule.choose(np.array([probabilities]))
     genres = [genre for genre, taken in zip(GENRES, chosen, strict=True) if taken]
-    prediction = GenrePrediction(genres, dict(zip(GENRES, probabilities, strict=True)), confidence)
+    spread = {genre: GenreUncertainty(std, 0.5, 0.1) for genre in GENRES} if std else None
+    prediction = GenrePrediction(genres, dict(zip(GENRES, probabilities, strict=True)), confidence, spread)
     return verdict(text, prediction, rule)
 
 
@@ -228,6 +229,9 @@ def test_a_second_set_nearly_as_probable_is_a_close_call():
     assert judged_whole(0.9, 0.1, 0.34).sentence == "Torn over Drama: it may belong or not."
     assert judged_whole(0.5, 0.4, 0.9).sentence == "Torn between Comedy and Crime."
     assert judged_whole(0.9, 0.1, 0.2, counts={"100": 1}).level == "sure"  # there is no second one
+    # log(0.75 / 0.25) = 1.10 lie between the two, and Monte-Carlo samples are 0.1 / (0.25 x 0.75) = 0.53 or 1.28 apart.
+    assert judged_whole(0.9, 0.1, 0.25, std=0.1).level == "sure"
+    assert judged_whole(0.9, 0.1, 0.25, std=0.24).sentence == "Torn over Drama: it may belong or not."
 
 
 def test_a_whole_set_is_judged_by_its_expected_f1_too():
