@@ -163,7 +163,7 @@ class MovieGenreTrainingArguments(TrainingArguments):
     )
     overwrite_output_dir: bool = field(
         default=False,
-        metadata={"help": "start anew in a folder that holds an earlier run; its evaluation.json and onnx/ go with it"},
+        metadata={"help": "start anew in an earlier run's folder; evaluation.json, split.json and onnx/ go with it"},
     )
     num_train_epochs: float = field(default=12.0, metadata={"help": "times every training film is read"})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "films a training step, on each device"})

@@ -112,6 +112,8 @@ def predict_file(
         raise DataError(f"{found.problems.report()}\nmend them, or leave them out with --skip-bad-rows")
     if not found.rows:
         raise DataError(found.problems.nothing_left())
+    if found.problems.count and rank == 0:
+        print(f"{found.problems.count} bad rows left out, the first: {found.problems.found[0]}", file=sys.stderr)
     folder = output.with_name(f".{output.name}.shards") if single else output
     _open_folder(folder, about | {"input": found.digest, "rows": found.rows, "shard_rows": shard_rows})
 
@@ -127,6 +129,7 @@ def predict_file(
                 continue
             values, texts = zip(*chunk, strict=True)
             table = _table(values, predict(list(texts)), found.columns)
+            _clear_up(path)
             with _atomic(path) as temporary:
                 pq.write_table(table, temporary)
             advance(len(texts))
@@ -207,11 +210,15 @@ def _open_folder(folder: Path, about: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _clear_up(path: Path) -> None:
+    """Remove what a killed run of the one process that writes this file left half written."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
 @contextmanager
 def _atomic(path: Path) -> Iterator[Path]:
     """A file to write that takes the name `path` when it is whole and on the disk."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by one that was killed
-        left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
@@ -247,6 +254,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 
 def _join(shards: Sequence[Path], output: Path) -> None:
     """One file of all shards, read one at a time."""
+    _clear_up(output)
     with _atomic(output) as temporary:
         if output.suffix == ".parquet":
             with pq.ParquetWriter(temporary, pq.read_schema(shards[0])) as writer:

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def render_card(
 
     folder = Path(folder)
     model = MovieGenreModel.from_pretrained(folder).eval()
-    training, evaluation = _json(folder / "training.json"), _json(folder / "evaluation.json")
+    training, evaluation = public_record(_json(folder / "training.json")), _json(folder / "evaluation.json")
     further = {path.stem: _json(path) for path in sorted(Path(results).glob("*.json"))} if results else {}
     # Scores of films kept aside; without them those of the validation films.
     tested = evaluation or training.get("results", {}).get("validation", {})
@@ -59,7 +60,7 @@ def render_card(
     scored_name += ", test part" if evaluation else ", validation part"
     known = trained_on.get("sha256")
     english = known is not None and known in (TMDB_LIST, file_hash(ROOT / "data" / "movies.csv"))
-    base_model = getattr(model.config, "base_model", None) or training.get("base_model")
+    base_model = _bare(getattr(model.config, "base_model", None) or training.get("base_model") or "") or None
     scores = _eval_results(tested, scored_on, scored_name)
     if own := further.get("own_films"):
         figures = own["systems"]["checkpoint, all"]
@@ -82,7 +83,6 @@ def render_card(
         trim_blocks=True, lstrip_blocks=True, undefined=ChainableUndefined, keep_trailing_newline=True
     )
     environment.filters["number"] = _number
-    environment.filters["without_places"] = _without_places
     card = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         card_data=data.to_yaml(),
         repo=repo,
@@ -107,27 +107,21 @@ def render_card(
     return re.sub(r"\n{3,}", "\n\n", card)
 
 
-def _without_places(command: str) -> str:
-    """A command with bare names for files that are somewhere else on the machine where it was given."""
-    try:
-        words = shlex.split(command)
-    except ValueError:  # a record of the time when words were not quoted
-        return command
-    return shlex.join(map(_bare, words))
-
-
 def _bare(word: str) -> str:
-    """The bare name of a file that is somewhere else, also behind a flag and `=`; any other word as it is."""
-    return re.sub(r"^(--[\w-]+=)?(\.\.|~|/).*/", r"\1", word)
+    """Bare names of files that are somewhere else, of several with commas each; any other word as it is."""
+    return ",".join(re.sub(r"^(--[\w-]+=)?(\.\.|~|/).*/", r"\1", part) for part in word.split(","))
 
 
-def public_record(text: str) -> str:
+def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """training.json for everybody: with bare names for files that are somewhere else on the machine of the training."""
-    record = json.loads(text)
-    record |= {"command": _without_places(record["command"])} if "command" in record else {}
-    told = record.get("arguments", {})
-    record |= {"arguments": {name: _bare(value) if isinstance(value, str) else value for name, value in told.items()}}
-    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    public = dict(record)
+    if "command" in record:
+        with suppress(ValueError):  # a record of the time when words were not quoted
+            public["command"] = shlex.join(map(_bare, shlex.split(record["command"])))
+    if "arguments" in record:
+        told = record["arguments"].items()
+        public["arguments"] = {name: _bare(value) if isinstance(value, str) else value for name, value in told}
+    return public
 
 
 def render_space_card(model: str, commit: str, preload: Sequence[str], gradio: str) -> str:

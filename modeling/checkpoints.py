@@ -109,8 +109,7 @@ class CheckpointTrainer(Trainer):
         found = super()._init_training_state(max_steps, steps_an_epoch, epochs, resume_from_checkpoint, trial)
         if resume_from_checkpoint and (step := self.state.best_global_step):
             beside = Path(resume_from_checkpoint).with_name(f"{PREFIX_CHECKPOINT_DIR}-{step}")
-            if beside.is_dir():
-                self.state.best_model_checkpoint = str(beside)
+            self.state.best_model_checkpoint = str(beside)  # which is there and whole: see `obstacle`
         return found
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -172,17 +171,21 @@ def flaw(folder: Path) -> str | None:
     return next((f"{name} is missing or damaged" for name, digest in sealed.items() if found.get(name) != digest), None)
 
 
+def obstacle(folder: Path) -> str | None:
+    """Why no run can go on from a checkpoint: a flaw of its own, or of its best epoch so far, which lies beside it."""
+    if why := flaw(folder):
+        return why
+    state = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    best = folder.with_name(Path(state["best_model_checkpoint"] or folder).name)
+    return f"of its best epoch, {best.name}, {fault}" if (fault := flaw(best)) else None
+
+
 def last_whole_checkpoint(output: Path) -> Path | None:
-    """The newest checkpoint that is whole, and whose best epoch so far is there and whole too; each other is named."""
+    """The newest checkpoint that a run can go on from; each other is named."""
     for folder in checkpoints(output):
-        why = flaw(folder)
+        why = obstacle(folder)
         if why is None:
-            state = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-            best = state["best_model_checkpoint"]
-            beside = output / Path(best).name if best else folder
-            if (fault := flaw(beside)) is None:
-                return folder
-            why = f"of its best epoch, {beside.name}, {fault}"
+            return folder
         logger.warning("%s is passed over: %s", folder, why)
     return None
 
@@ -200,7 +203,7 @@ def resume_point(arguments: MovieGenreTrainingArguments, output: Path) -> tuple[
         last = last_whole_checkpoint(output)
     elif asked not in (None, "false", "False"):
         last = Path(asked)
-        if why := flaw(last) if last.is_dir() else "there is no such folder":
+        if why := obstacle(last) if last.is_dir() else "there is no such folder":
             raise ValueError(f"{last} cannot be resumed from: {why}; --resume_from_checkpoint true finds one that can")
         if there and not there[0].samefile(last) and not overwrite:
             raise ValueError(

@@ -527,7 +527,7 @@ def _hub_records(source: str) -> Iterator[Record]:
 
 def _parquet_records(source: str) -> Iterator[Record]:
     try:
-        file = pq.ParquetFile(source)
+        file = pq.ParquetFile(source, pre_buffer=False)  # or what has been read would stay in memory
         _check_header(file.schema_arrow.names, source)
         batches = file.iter_batches(batch_size=1024)  # a row group at a time
         for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):

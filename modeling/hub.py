@@ -5,6 +5,7 @@ commit, which is made only if something differs: an interrupted run leaves the b
 """
 
 import fnmatch
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -138,7 +139,8 @@ def publish_model(
     card = render_card(folder, repo, tag=tag, license=license, dataset=dataset, results=results)
     files["README.md"] = card.encode()
     if record := files.get("training.json"):
-        files["training.json"] = public_record(record.decode()).encode()
+        public = public_record(json.loads(record))
+        files["training.json"] = (json.dumps(public, indent=1, ensure_ascii=False) + "\n").encode()
     return hub.publish("model", repo, files, f"Movie genre model {tag or ''}".strip(), private, revision, tag)
 
 

@@ -518,7 +518,8 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     if trainer.is_world_process_zero():
         twin = _load_twin(data.decision_from, films.genres) if data.decision_from else None
         results = _decide(model, scored, twin)
-        _forget_earlier(output)
+        if arguments.overwrite_output_dir:
+            _forget_earlier(output)
         save_model(model, tokenizer, output, arguments.weights_dtype)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
         transfer = {
@@ -677,8 +678,9 @@ def save_model(
 
 
 def _forget_earlier(folder: Path) -> None:
-    """Remove figures and ONNX form of the model that stood here before: they would pass for this one's."""
-    (folder / "evaluation.json").unlink(missing_ok=True)
+    """Remove figures, split and ONNX form of the model that stood here before: they would pass for this one's."""
+    for name in ("evaluation.json", "split.json"):
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "onnx", ignore_errors=True)
 
 

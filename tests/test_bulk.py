@@ -153,13 +153,14 @@ def test_the_inputs_own_numbers_are_carried_as_they_are(onnx_model, tmp_path):
     assert "1.23456789e-08,48.85837009999999," in (tmp_path / "out.csv").read_text(encoding="utf-8")
 
 
-def test_bad_rows_stop_the_run_before_anything_is_written(onnx_model, tmp_path):
+def test_bad_rows_stop_the_run_before_anything_is_written(onnx_model, tmp_path, capsys):
     source = tmp_path / "films.csv"
     source.write_text("title,plot\nOne,Snow falls.\nTwo,\nThree\nFour,Two brothers.\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"(?s)2 bad rows.*:3: description is empty.*:4: 1 fields"):
         run(source, tmp_path / "out", onnx_model.predict_genres)
     assert not (tmp_path / "out").exists()
     assert run(source, tmp_path / "out", onnx_model.predict_genres, skip_bad_rows=True) == 2
+    assert f"2 bad rows left out, the first: {source}:3: description is empty" in capsys.readouterr().err
     assert [row["title"] for row in read(tmp_path / "out")] == ["One", "Four"]
 
 

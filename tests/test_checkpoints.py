@@ -206,10 +206,12 @@ def test_a_checkpoint_whose_best_epoch_is_lost_is_passed_over(run, caplog):
 
 def test_a_checkpoint_that_is_named_must_be_whole(run, films):
     newest = checkpoints(run)[0]
-    (newest / "scheduler.pt").unlink()
-    done = train(films, run, "--resume_from_checkpoint", newest)
-    assert done.returncode == 2
-    assert "scheduler.pt is missing or damaged; --resume_from_checkpoint true finds one that can" in done.stderr
+    best = run / Path(json.loads((newest / "trainer_state.json").read_text())["best_model_checkpoint"]).name
+    for folder, why in ((best, f"of its best epoch, {best.name}, "), (newest, "")):
+        (folder / "scheduler.pt").unlink()
+        done = train(films, run, "--resume_from_checkpoint", newest)
+        assert done.returncode == 2
+        assert f"from: {why}scheduler.pt is missing or damaged; --resume_from_checkpoint true finds" in done.stderr
 
 
 def test_a_full_disk_ends_a_run_with_a_sentence_and_leaves_no_half_checkpoint(films, tmp_path):
