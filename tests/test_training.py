@@ -158,7 +158,7 @@ def test_going_on_from_an_older_checkpoint_gives_up_the_newer_ones_only_when_tol
     old, new = tmp_path / "checkpoint-100", tmp_path / "checkpoint-200"
     for path in (old, new):
         path.mkdir()
-        (path / "weights").write_text("whole")
+        (path / "trainer_state.json").write_text('{"best_model_checkpoint": null}')
         seal(path)
 
     def resume(of: Path, overwrite: bool) -> tuple[str | None, list[Path]]:
