@@ -708,5 +708,6 @@ def test_the_curves_are_drawn_from_the_history(tmp_path):
         for m in ("loss", "micro_f1")
     ]
     plot_curves(history, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
     plot_curves([], tmp_path / "empty.png")
     assert (tmp_path / "curves.png").read_bytes() != (tmp_path / "empty.png").read_bytes()
