@@ -1,14 +1,18 @@
 """The page: four tabs around a service, and Gradio's endpoints behind the last one."""
 
 import csv
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any, NoReturn
 
 try:
-    import spaces  # only there on ZeroGPU, whose GPU is lent to decorated functions; must come before torch
+    import spaces  # only there on ZeroGPU; must come before torch
 except ImportError:
-    spaces = None
+    pass
+else:
+    spaces.GPU(lambda: None)  # no Space starts there in which nothing borrows the GPU; a model this small needs none
 
 import gradio as gr
 from gradio import processing_utils, routes
@@ -17,6 +21,7 @@ from starlette.exceptions import HTTPException
 from . import charts, serving
 from .backends import ROOT
 from .batch import Batch, predict_file
+from .card import public_record
 from .prediction_movie_genre import verdict
 from .serving import RefusedError, Service, validated
 
@@ -35,23 +40,27 @@ MOST_PROBABLE = "the most probable"
 GENRES_GIVEN = "Films given each genre"
 # Names of the options in a deep link, in the order of the components.
 FIELDS = ["text", "rule", "threshold", "uncertain", "samples", "words", "genre", "windows"]
-OPEN_LINK = f"""(...now) => {{
-    const query = new URLSearchParams(location.search), fields = {FIELDS};
-    if (!query.get("text")) return now;
-    return now.map((value, i) => {{
-        const given = query.get(fields[i]);
-        if (given === null) return value;
-        if (typeof value === "boolean") return given === "true";
-        return typeof value === "number" ? Number(given) : given;
-    }});
-}}"""
+LINK, COPIED = "Copy the link to this result", "The link is copied"
+NO_LINK = f"No link: with its text it would be longer than {MAX_LINK:,} characters"
 WRITE_LINK = f"""(...now) => {{
     const query = new URLSearchParams(location.search);
     {FIELDS}.forEach((field, i) => query.set(field, now[i]));
-    if (query.toString().length > {MAX_LINK}) {FIELDS}.forEach((field) => query.delete(field));
+    const short = query.toString().length <= {MAX_LINK};
+    if (!short) {FIELDS}.forEach((field) => query.delete(field));
     history.replaceState(null, "", "?" + query);
+    return short ? "{LINK}" : "{NO_LINK}";
 }}"""
-COPY_LINK = "() => navigator.clipboard?.writeText(location.href)"
+COPY_LINK = f"""async (label) => {{
+    if (!new URLSearchParams(location.search).get("text")) return label;
+    try {{
+        await navigator.clipboard.writeText(location.href);
+        return "{COPIED}";
+    }} catch {{  // a page that did not come by https may not write to the clipboard
+        prompt("The link to this result:", location.href);
+        return label;
+    }}
+}}"""
+SPOKE = "Words that spoke"
 CSS = """
 .gradio-container { width: 100% !important; max-width: 72rem !important; margin: 0 auto !important; }
 .gradio-container .main, .gradio-container .contain { min-width: 0; }
@@ -88,20 +97,34 @@ def examples() -> dict[str, str]:
     return {film["movie_name"]: film["description"] for film in films[step // 2 :: step][:EXAMPLES]}
 
 
-def on_gpu(handler: Callable) -> Callable:
-    """Ask ZeroGPU for its GPU while the handler runs; nothing elsewhere. Untested on ZeroGPU itself."""
-    return spaces.GPU(handler) if spaces else handler
+def open_link(choices: Mapping[str, Sequence[str]]) -> str:
+    """JavaScript that takes the options from the address: of the fields with `choices`, these alone."""
+    return f"""(...now) => {{
+        const query = new URLSearchParams(location.search), fields = {FIELDS}, choices = {json.dumps(choices)};
+        if (!query.get("text")) return now;
+        return now.map((value, i) => {{
+            const given = query.get(fields[i]);
+            if (given === null || choices[fields[i]]?.includes(given) === false) return value;
+            if (typeof value === "boolean") return given === "true";
+            return typeof value === "number" ? Number(given) : given;
+        }});
+    }}"""
 
 
 def refusal(error: RefusedError) -> gr.Error:
-    """An error of the service as Gradio shows it and its clients raise it."""
-    return gr.Error(str(error), title="Cannot answer", print_exception=False)
+    """An error of the service as Gradio's clients raise it."""
+    return gr.Error(str(error), print_exception=False)
 
 
-def highlighted(text: str, weights: Sequence[tuple[int, int, float]]) -> list[tuple[str, float | None]]:
+def shown(error: RefusedError) -> gr.Error:
+    """The same as the page shows it, which would take its text, a visitor's in part, for HTML."""
+    return gr.Error(escape(str(error), quote=False), title="Cannot answer", print_exception=False)
+
+
+def highlighted(text: str, weights: Sequence[tuple[int, int, float]]) -> list[tuple[str, str | float | None]]:
     """A text in pieces, words with their weight between -1 and 1, for `gr.HighlightedText`."""
     strongest = max((abs(weight) for _, _, weight in weights), default=0) or 1
-    pieces: list[tuple[str, float | None]] = []
+    pieces: list[tuple[str, str | float | None]] = []
     position = 0
     for start, end, weight in weights:
         pieces += [(text[position:start], None), (text[start:end], weight / strongest)]
@@ -116,15 +139,15 @@ def rule_choices(service: Service) -> list[tuple[str, str]]:
 
 def classify_tab(service: Service, page: gr.Blocks) -> None:
     """A description, its options and what comes of them."""
-    rules = rule_choices(service)
+    rules, explained = rule_choices(service), [MOST_PROBABLE, *service.genres]
+    ways = [POOLING] if service.backend == "onnx" else [POOLING, GRADIENT]
 
     def empty(rule: str, threshold: float) -> str:
         return charts.probability_bars(None, service.genres, service.rule(threshold if rule == ONE_THRESHOLD else rule))
 
-    @on_gpu
     def classify(
         text: str, rule: str, threshold: float, uncertain: bool, samples: int, words: str, genre: str, windows: bool
-    ) -> tuple[str, str, list[tuple[str, float | None]]]:
+    ) -> tuple[str, str, gr.HighlightedText]:
         decision = threshold if rule == ONE_THRESHOLD else rule
         options: dict[str, Any] = {
             "descriptions": [text],
@@ -136,7 +159,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
         try:
             if words == GRADIENT:
                 if genre == MOST_PROBABLE:
-                    (first,) = service.predict(validated(descriptions=[text]))
+                    (first,) = service.predict(validated(**options))
                     genre = max(first.probabilities, key=first.probabilities.__getitem__)
                 request = validated(**options, attribution="gradient", genre=genre)
             else:
@@ -144,19 +167,22 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
             (prediction,) = service.predict(request)
             decided = service.rule(decision)
         except RefusedError as error:
-            raise refusal(error) from None
+            raise shown(error) from None
         spread = {name: value.std for name, value in (prediction.uncertainty or {}).items()}
         return (
             charts.answer(prediction, verdict(text, prediction, decided), len(text)),
             charts.probability_bars(prediction.probabilities, service.genres, decided, prediction.genres, spread),
-            highlighted(text, prediction.word_weights or []),
+            gr.HighlightedText(
+                highlighted(text, prediction.word_weights or []),
+                label=f"{SPOKE} for {genre}, or against it" if words == GRADIENT else SPOKE,
+            ),
         )
 
     def again(text: str, *options: Any) -> Any:
         """The same with other options, once there is something to read."""
         if text.strip():
             return classify(text, *options)
-        return charts.invitation(), empty(options[0], options[1]), []
+        return charts.invitation(), empty(options[0], options[1]), gr.HighlightedText([], label=SPOKE)
 
     with gr.Row():
         with gr.Column():
@@ -190,21 +216,19 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
                 )  # fmt: skip
                 samples = gr.Slider(2, serving.MAX_SAMPLES, min(20, serving.MAX_SAMPLES), step=1, label="Samples")
                 words = gr.Radio(
-                    [POOLING] if service.backend == "onnx" else [POOLING, GRADIENT],
+                    ways,
                     value=POOLING,
-                    label="Words that spoke",
+                    label=SPOKE,
                     info="By attention pooling, or by integrated gradients (what adds to a genre, what takes away).",
                     elem_id="words-by",
                 )
-                genre = gr.Dropdown([MOST_PROBABLE, *service.genres], value=MOST_PROBABLE, label="Genre to explain")
+                genre = gr.Dropdown(explained, value=MOST_PROBABLE, label="Genre to explain")
                 windows = gr.Checkbox(label="Read long texts to the end", info="In overlapping windows, averaged.")
         with gr.Column():
             answer = gr.HTML(charts.invitation(), container=True, padding=True, elem_id="answer")
             bars = gr.HTML(empty(rules[0][1], 0.5), container=True, padding=True, elem_id="bars")
-            spoke = gr.HighlightedText(
-                label="Words that spoke", elem_id="words", elem_classes="mg-words", show_legend=False
-            )
-            link = gr.Button("Copy the link to this result", size="sm", variant="secondary", elem_id="link")
+            spoke = gr.HighlightedText(label=SPOKE, elem_id="words", elem_classes="mg-words", show_legend=False)
+            link = gr.Button(LINK, size="sm", variant="secondary", elem_id="link")
 
     options = [text, rule, threshold, uncertain, samples, words, genre, windows]
     results = [answer, bars, spoke]
@@ -216,10 +240,11 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
         [rule.input, threshold.release, uncertain.input, samples.release, words.input, genre.input, windows.input],
         again, options, results, show_progress="minimal", trigger_mode="always_last", **shared,
     )  # fmt: skip
-    page.load(None, options, options, js=OPEN_LINK, **hidden).then(again, options, results, **shared)
+    opened = open_link({"rule": [value for _, value in rules], "words": ways, "genre": explained})
+    page.load(None, options, options, js=opened, **hidden).then(again, options, results, **shared)
     for event in (asked, changed):
-        event.success(None, options, None, js=WRITE_LINK, **hidden)
-    link.click(None, None, None, js=COPY_LINK, **hidden)
+        event.success(None, options, link, js=WRITE_LINK, **hidden)
+    link.click(None, link, link, js=COPY_LINK, **hidden)
 
 
 def batch_tab(service: Service) -> None:
@@ -227,7 +252,6 @@ def batch_tab(service: Service) -> None:
     rules = rule_choices(service)[:-1] or [("0.5 for every genre", "")]
     size = f"{serving.MAX_BODY_MB} MB, {serving.MAX_ROWS:,} films"
 
-    @on_gpu
     def read(path: str | None, rule: str, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
         if path is None:
             raise gr.Error("Choose a CSV file first.", title="Nothing to read", print_exception=False)
@@ -236,13 +260,13 @@ def batch_tab(service: Service) -> None:
                 service, path, threshold=rule or None, progress=lambda *done: progress(done, desc="Reading films")
             )
         except RefusedError as error:
-            raise refusal(error) from None
-        shown, odd = preview(batch), [list(row.values()) for row in batch.disagreements]
+            raise shown(error) from None
+        rows, odd = preview(batch), [list(row.values()) for row in batch.disagreements]
         return (
             report(batch),
             charts.count_bars(batch.genre_counts, GENRES_GIVEN),
             charts.confidence_bars([prediction.confidence for prediction in batch.predictions]),
-            gr.Dataframe([list(row.values()) for row in shown], headers=list(shown[0])),
+            gr.Dataframe([list(row.values()) for row in rows], headers=list(rows[0])),
             gr.DownloadButton(value=str(batch.path), interactive=True),
             gr.Dataframe(odd, headers=list(batch.disagreements[0]), visible=True)
             if odd
@@ -317,7 +341,9 @@ def model_tab(service: Service) -> None:
             caption = f"Quality, on {figures['rows']:,} films of {source} that were kept aside"
             gr.HTML(charts.scores(figures, caption), container=True, padding=True, elem_id="quality")
         if service.training:
-            gr.HTML(charts.training_facts(service.training), container=True, padding=True, elem_id="training")
+            gr.HTML(
+                charts.training_facts(public_record(service.training)), container=True, padding=True, elem_id="training"
+            )
     if "per_genre" in figures:
         gr.HTML(charts.genre_table(figures["per_genre"]), container=True, padding=True)
     if "curves" in figures:
@@ -336,13 +362,12 @@ def model_tab(service: Service) -> None:
         gr.Markdown("This model came without a record of its training or figures.")
 
 
-def api_tab(service: Service) -> None:
+def api_tab(service: Service, page: gr.Blocks) -> None:
     """How to ask without the page, and the endpoints themselves."""
-    host = os.environ.get("SPACE_HOST")
-    base = f"https://{host}" if host else f"http://{serving.HOST}:{serving.PORT}"
-    gr.Markdown(API.format(base=base))
+    told = gr.Markdown()
+    here = '(location.origin + location.pathname).replace(/\\/$/, "")'  # where the visitor found the page
+    page.load(None, None, told, js=f"() => {json.dumps(API)}.replaceAll('{{base}}', {here})", api_visibility="private")
 
-    @on_gpu
     def predict(
         description: str,
         threshold: float | str | dict[str, float] | None = None,
@@ -373,7 +398,6 @@ def api_tab(service: Service) -> None:
             raise refusal(error) from None
         return prediction.to_dict()
 
-    @on_gpu
     def predict_batch(file: str, threshold: str = "") -> tuple[dict[str, Any], str]:
         """Genres of the films in a CSV file with a header and a description in each row.
 
@@ -422,11 +446,11 @@ API = """
 
 ```bash
 curl {base}/api/v1/predict -H 'Content-Type: application/json' \\
-    -d '{{"descriptions": ["A retired hitman comes back for one last job."], "mc_samples": 20}}'
+    -d '{"descriptions": ["A retired hitman comes back for one last job."], "mc_samples": 20}'
 ```
 
 `GET {base}/api/v1/model` tells genres, profiles, limits and figures, `GET {base}/healthz` whether it lives, and
-[/api/v1/openapi.json](/api/v1/openapi.json) describes all three.
+[/api/v1/openapi.json]({base}/api/v1/openapi.json) describes all three.
 
 ### From Python
 
@@ -476,7 +500,7 @@ def build(service: Service) -> gr.Blocks:
         with gr.Tab("The model"):
             model_tab(service)
         with gr.Tab("API"):
-            api_tab(service)
+            api_tab(service, page)
         if os.environ.get("SPACE_ID"):
             gr.DuplicateButton("Duplicate this Space")
     return page.queue(max_size=serving.QUEUE_SIZE)

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from urllib.parse import urlencode
 
 import pytest
 
@@ -116,6 +117,16 @@ def test_gradients_explain_one_genre(page):
     assert "hitman" in page.locator("#words").inner_text()
 
 
+def test_long_texts_are_explained_to_the_end(page):
+    """The genre that is explained is the most probable of all windows, not of the first."""
+    page.click("#options button")
+    page.get_by_label("Read long texts to the end").check()
+    page.get_by_label("what speaks for one genre").check()
+    submit(page, "A clown and a baker fall in love and laugh. " * 24 + "A ghost murders the family at night. " * 80)
+    assert page.locator(".mg-chips li").first.inner_text() == "Horror"
+    page.get_by_text("Words that spoke for Horror, or against it").wait_for()
+
+
 def test_a_link_reopens_the_result(page, browser):
     submit(page)
     page.click("#options button")
@@ -136,6 +147,7 @@ def test_a_long_text_gives_no_link_and_says_where_it_was_cut(page):
     page.wait_for_url("**text=**")
     submit(page, f"{TEXT} " * 60)
     page.wait_for_url(lambda url: "text=" not in url)
+    page.get_by_text("No link: with its text it would be longer than 2,000").wait_for()
     assert "characters were read" in page.locator("#answer").inner_text()
 
 
@@ -183,6 +195,22 @@ def test_a_hostile_file_is_shown_as_text(page, tmp_path):
     upload(page, films)
     page.wait_for_selector("#report :is(.mg-figures, .mg-problems)")
     assert page.locator("#report :is(img, script), #preview :is(img, script), #disagreements img").count() == 0
+    assert page.evaluate("window.ran") is None
+
+
+def test_a_hostile_header_is_shown_as_text(page, tmp_path):
+    films = tmp_path / "films.csv"
+    films.write_text("<img src=//127.0.0.1:9/x onerror=window.ran=1>,b\nx,y\n", encoding="utf-8")
+    upload(page, films)
+    page.get_by_text("it has '<img src=//127.0.0.1:9/x onerror=window.ran=1>, b'").wait_for()
+    assert page.locator(".toast-body :is(img, form, style)").count() == 0
+
+
+@pytest.mark.parametrize("field", ["rule", "words", "genre"])
+def test_a_link_with_a_hostile_choice_opens_with_the_usual_one(page, address, field):
+    page.goto(f"{address}/?" + urlencode({"text": TEXT, field: "<img src=//127.0.0.1:9/x onerror=window.ran=1>"}))
+    page.wait_for_selector(".mg-chips")
+    assert page.locator("img[src*='127.0.0.1:9']").count() == 0
     assert page.evaluate("window.ran") is None
 
 
