@@ -70,7 +70,7 @@ from modeling.metrics import (  # noqa: E402
 )
 from modeling.prediction_movie_genre import LabelSets, choose, expected_f1, length_batches  # noqa: E402
 from modeling.teacher import LONGEST, embed, linear_model, predicted, probe_model  # noqa: E402
-from modeling.tokenization import MINILM, local_source, source_tokenizer  # noqa: E402
+from modeling.tokenization import MINILM, load_tokenizer, local_source  # noqa: E402
 from modeling.training import attention_kernel, given, versions  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "top_movies.csv"
@@ -238,7 +238,7 @@ class MeanPooled(torch.nn.Module):
 def fit_minilm(films: Films, folder: Path, seed: int, bf16: bool) -> dict[str, Any]:
     """MiniLM-L6 fine-tuned whole, by Hugging Face's Trainer and linear decay, in bfloat16 where ours is."""
     set_seed(seed)
-    tokenizer = source_tokenizer(MINILM, LONGEST)
+    tokenizer = load_tokenizer(MINILM, LONGEST)
     model = MeanPooled(len(films.genres))
     ids = {
         name: tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"]

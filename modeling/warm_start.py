@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedToken
 from . import MovieGenreConfig, MovieGenreModel
 from .modeling_movie_genre import ACTIVATIONS
 from .prediction_movie_genre import length_batches
-from .tokenization import local_source, source_tokenizer
+from .tokenization import load_tokenizer, local_source
 
 logger = logging.getLogger(__name__)
 
@@ -218,8 +218,8 @@ def warm_start(
 ) -> tuple[MovieGenreModel, PreTrainedTokenizerBase]:
     """A network that starts from a BERT-family checkpoint, and the checkpoint's tokenizer.
 
-    Layers not asked for by index are taken evenly from the source, the first and the last among them. Heads are
-    chosen by `head_importance` on some of the films.
+    Layers not asked for by index are taken evenly from the source, of two or more the first and the last among them.
+    Heads are chosen by `head_importance` on some of the films.
 
     Args:
         name: folder or Hub repository.
@@ -249,7 +249,7 @@ def warm_start(
         )
     model = convert(source, genres, base_model=name, **config_values)
     max_length = model.config.max_position_embeddings
-    tokenizer = source_tokenizer(name, max_length)
+    tokenizer = load_tokenizer(name, max_length)
     if layers is not None:
         _check_layers(layers, depth)
     kept = list(layers) if layers else np.linspace(0, depth - 1, wanted_depth).round().astype(int).tolist()

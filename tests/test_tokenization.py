@@ -1,7 +1,9 @@
 import pytest
-from transformers import AutoTokenizer, BertTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
-from modeling.tokenization import VOCABULARY_SIZE, load_tokenizer, train_tokenizer, wordpiece
+from modeling.tokenization import VOCABULARY_SIZE, load_tokenizer, train_tokenizer
 
 
 def test_the_standard_tokenizer_has_berts_vocabulary():
@@ -37,12 +39,20 @@ def test_saving_keeps_tokenizer_and_limits(tmp_path, tokenizer):
     assert len(loaded(text * 100)["input_ids"]) > 64  # nothing is cut unless asked
 
 
-def test_a_vocabulary_without_special_tokens_is_refused():
-    with pytest.raises(ValueError, match=r"lacks \[CLS\], \[SEP\], \[MASK\]"):
-        wordpiece({"[PAD]": 0, "[UNK]": 1}, 64)
+def test_a_tokenizer_that_marks_no_beginning_and_end_is_refused(tmp_path):
+    words = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "war": 2}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="put one token before a text and one behind it"):
+        load_tokenizer(tmp_path, 64)
 
 
 def test_a_cased_vocabulary_is_read_as_it_is(tmp_path):
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "War", "war"]
     BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=False).save_pretrained(tmp_path)
     assert load_tokenizer(tmp_path, 64).tokenize("War war") == ["War", "war"]
+
+
+def test_accents_stay_where_a_tokenizer_keeps_them(tmp_path):
+    vocabulary = {piece: i for i, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "über", "uber"])}
+    BertTokenizer(vocab=vocabulary, do_lower_case=True, strip_accents=False).save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path, 64).tokenize("Über") == ["über"]
