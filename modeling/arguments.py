@@ -40,8 +40,8 @@ class DataArguments:
         default=None,
         metadata={
             "help": "texts that are no films, to learn what the teachers say of them: a .csv, .parquet or .jsonl file, "
-            "or the id of a data set on the Hub, with a column of descriptions; in columns p_<Genre>, as `movie-genre "
-            "predict` writes them, another model may say their genres, to be learned from too"
+            "or the id of a data set on the Hub, with a column of descriptions (bad rows are left out); in columns "
+            "p_<Genre>, as `movie-genre predict` writes them, another model may say their genres, to be learned too"
         },
     )
     fit_all: bool = field(
@@ -59,6 +59,8 @@ class DataArguments:
         """Reject contradictions."""
         if self.fit_all != (self.decision_from is not None):
             raise ValueError("fit_all and decision_from go together: thresholds need films that were not trained on")
+        if self.fit_all and self.split_file is not None:
+            raise ValueError("fit_all keeps no rows aside: leave split_file out")
 
 
 @dataclass
@@ -81,7 +83,8 @@ class ModelArguments:
         metadata={"help": "folder or Hub repository of a WordPiece tokenizer; the standard 30,522 entries by default"},
     )
     train_tokenizer: bool = field(
-        default=False, metadata={"help": "learn the word pieces from the training descriptions instead"}
+        default=False,
+        metadata={"help": "learn the word pieces from the training descriptions and transfer texts instead"},
     )
     embedding_init: str = field(
         default="cooccurrence",
@@ -237,8 +240,9 @@ class MovieGenreTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Reject values out of range, then let Hugging Face check its own."""
-        if self.cpu_threads < 0:
-            raise ValueError(f"cpu_threads={self.cpu_threads} must be 0 (all cores) or a number of threads")
+        for name in ("cpu_threads", "early_stopping_patience", "focal_gamma", "hint_weight"):
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"{name}={value} must not be negative")
         for name, known in (("loss", ("bce", "focal")), ("weights_dtype", ("float32", "float16"))):
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name}={value!r} is not known; choose {' or '.join(known)}")
@@ -247,8 +251,6 @@ class MovieGenreTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name}={value} must lie in [0, 1]")
         if not all(self.teacher.split(",")) or ("none" in self.teacher.split(",") and self.teacher != "none"):
             raise ValueError(f"teacher={self.teacher!r} must be none, or names with commas between them")
-        if self.hint_weight < 0:
-            raise ValueError(f"hint_weight={self.hint_weight} must not be negative")
         if self.hint_weight and self.encoder_teacher is None:
             raise ValueError(f"hint_weight={self.hint_weight} needs an encoder that teaches, not {self.teacher!r}")
         if self.dataloader_persistent_workers:

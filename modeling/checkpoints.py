@@ -31,7 +31,7 @@ from .configuration_movie_genre import DECISION, MovieGenreConfig
 logger = logging.getLogger(__name__)
 
 SEAL = "seal.json"
-TEXTS = "texts.sha256"
+FILMS = "films.sha256"
 BYTES_A_PARAMETER = 12  # the weight in 32 bits, and AdamW's two moments of it
 
 
@@ -65,12 +65,12 @@ class CheckpointTrainer(Trainer):
     """Hugging Face's Trainer, which seals its checkpoints and stops at a loss or gradient that is not finite.
 
     Args:
-        texts: hash of what is trained on, for checkpoints to tell their run by.
+        films: hash of what is trained on, for checkpoints to tell their run by.
         options: the Trainer's.
     """
 
-    def __init__(self, *, texts: str = "", **options: Any) -> None:
-        self.texts = texts
+    def __init__(self, *, films: str = "", **options: Any) -> None:
+        self.films = films
         super().__init__(**options)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Sampler | None:
@@ -105,11 +105,10 @@ class CheckpointTrainer(Trainer):
     def _init_training_state(
         self, max_steps: int, steps_an_epoch: int, epochs: int, resume_from_checkpoint: str | None, trial: Any
     ) -> tuple[int, int]:
-        """What a checkpoint says, its best epoch looked for beside it: the folder may have been moved since."""
+        """What a checkpoint says, but for where its best epoch is now."""
         found = super()._init_training_state(max_steps, steps_an_epoch, epochs, resume_from_checkpoint, trial)
-        if resume_from_checkpoint and (step := self.state.best_global_step):
-            beside = Path(resume_from_checkpoint).with_name(f"{PREFIX_CHECKPOINT_DIR}-{step}")
-            self.state.best_model_checkpoint = str(beside)  # which is there and whole: see `obstacle`
+        if resume_from_checkpoint and (best := best_checkpoint(Path(resume_from_checkpoint))):
+            self.state.best_model_checkpoint = str(best)  # which is whole: see `obstacle`
         return found
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -131,7 +130,7 @@ class CheckpointTrainer(Trainer):
             super()._save_checkpoint(*args, **kwargs)
             self.accelerator.wait_for_everyone()
             if told.should_save:
-                (folder / TEXTS).write_text(self.texts, encoding="utf-8")
+                (folder / FILMS).write_text(self.films, encoding="utf-8")
                 seal(folder)
         except (OSError, RuntimeError, SafetensorError) as error:  # a full disk has a different name in each library
             shutil.rmtree(folder, ignore_errors=True)
@@ -171,13 +170,24 @@ def flaw(folder: Path) -> str | None:
     return next((f"{name} is missing or damaged" for name, digest in sealed.items() if found.get(name) != digest), None)
 
 
+def best_checkpoint(folder: Path) -> Path | None:
+    """Where the best epoch so far of a checkpoint's run is kept; None if it is not.
+
+    It lies beside the checkpoint, wherever a run was moved to, or where it was when the run went on in another folder.
+    """
+    best = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))["best_model_checkpoint"]
+    if best is None:
+        return None
+    beside = folder.with_name(Path(best).name)
+    return beside if beside.is_dir() else Path(best)
+
+
 def obstacle(folder: Path) -> str | None:
-    """Why no run can go on from a checkpoint: a flaw of its own, or of its best epoch so far, which lies beside it."""
+    """Why no run can go on from a checkpoint: a flaw of its own, or of its best epoch so far."""
     if why := flaw(folder):
         return why
-    state = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    best = folder.with_name(Path(state["best_model_checkpoint"] or folder).name)
-    return f"of its best epoch, {best.name}, {fault}" if (fault := flaw(best)) else None
+    best = best_checkpoint(folder)
+    return f"of its best epoch, {best.name}, {fault}" if best and (fault := flaw(best)) else None
 
 
 def last_whole_checkpoint(output: Path) -> Path | None:
@@ -215,7 +225,7 @@ def resume_point(arguments: MovieGenreTrainingArguments, output: Path) -> tuple[
             f"{output} holds checkpoints of an earlier run: --resume_from_checkpoint true goes on with it, "
             "--overwrite_output_dir true starts anew"
         )
-    if last is None and not overwrite and (output / SAFE_WEIGHTS_NAME).exists():
+    if not (last and there) and not overwrite and (output / SAFE_WEIGHTS_NAME).exists():
         raise ValueError(
             f"{output} holds a finished model: name another --output_dir, or --overwrite_output_dir true replaces it"
         )
@@ -225,13 +235,13 @@ def resume_point(arguments: MovieGenreTrainingArguments, output: Path) -> tuple[
     return str(last) if last else None, there[:later]
 
 
-def check_same(checkpoint: Path, config: MovieGenreConfig, texts: str) -> None:
+def check_same(checkpoint: Path, config: MovieGenreConfig, films: str) -> None:
     """See that a run that goes on is the one that was begun.
 
     Args:
         checkpoint: to go on from.
         config: of the network that is to be trained.
-        texts: hash of what it is trained on.
+        films: hash of what it is trained on.
 
     Raises:
         ValueError: naming what differs.
@@ -245,9 +255,9 @@ def check_same(checkpoint: Path, config: MovieGenreConfig, texts: str) -> None:
         for name in names
         if getattr(before, name) != getattr(config, name)
     ]
-    told = checkpoint / TEXTS
-    if not differences and told.exists() and told.read_text(encoding="utf-8") != texts:
-        differences = ["other descriptions"]
+    told = checkpoint / FILMS
+    if not differences and told.exists() and told.read_text(encoding="utf-8") != films:
+        differences = ["other descriptions or genres"]
     if differences:
         raise ValueError(
             f"{checkpoint} was trained with {'; '.join(differences)}: give it its own flags and films, or start anew "

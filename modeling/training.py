@@ -42,6 +42,7 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import PredictionOutput, SaveStrategy
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from . import MovieGenreConfig, MovieGenreModel, hub
 from .arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments
@@ -79,7 +80,7 @@ from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
 from .prediction_movie_genre import choose, resolve_rule
 from .teacher import embed, soft_labels
-from .tokenization import load_tokenizer, local_source, source_tokenizer, train_tokenizer
+from .tokenization import load_tokenizer, local_source, train_tokenizer
 from .warm_start import warm_start
 
 logger = logging.getLogger(__name__)
@@ -257,7 +258,11 @@ def build_model(
     source = MovieGenreModel.from_pretrained(arguments.init_from)
     asked = arguments.config_values()
     asked.setdefault("min_genres", min(source.config.min_genres, len(genres)))
-    for name in ("position_embedding_type", "norm_placement", "hidden_act"):  # its weights would fit, and mean nothing
+    # Its weights would fit, and mean nothing; a graph is connected anew for other genres alone.
+    fixed = ["position_embedding_type", "norm_placement", "hidden_act", "num_attention_heads", "head_dim"]
+    if source.config.genres == genres:
+        fixed += ["label_graph_threshold", "label_graph_weight"]
+    for name in fixed:
         if asked.get(name, has := getattr(source.config, name)) != has:
             raise ValueError(f"init_from={arguments.init_from!r} has {name}={has}, not {asked[name]}: leave it out")
     kept = {name: value for name, value in source.config.to_dict().items() if name not in DECISION}
@@ -405,10 +410,8 @@ def load_network(
         if network.train_tokenizer:
             tokenizer = train_tokenizer(texts, max_length)
             logger.info("learned a tokenizer: %s word pieces from %d texts", f"{len(tokenizer):,}", len(texts))
-        elif network.init_from:
-            tokenizer = source_tokenizer(network.init_from, max_length)
         else:
-            tokenizer = load_tokenizer(network.tokenizer, max_length)
+            tokenizer = load_tokenizer(network.init_from or network.tokenizer, max_length)
         model = build_model(network, films.genres, len(tokenizer), tokenizer.pad_token_id)
     if source is None and network.embedding_init == "cooccurrence":
         _start_from_cooccurrence(model, tokenizer, texts)
@@ -504,7 +507,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         check_space(output, model.num_parameters(), arguments.save_total_limit)
     trainer = build_trainer(model, tokenizer, films, arguments)
     if resume:
-        check_same(Path(resume), model.config, trainer.texts)
+        check_same(Path(resume), model.config, trainer.films)
     if trainer.is_world_process_zero():  # the Trainer would take them for this run's
         for checkpoint in outdated:
             shutil.rmtree(checkpoint)
@@ -518,9 +521,10 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     if trainer.is_world_process_zero():
         twin = _load_twin(data.decision_from, films.genres) if data.decision_from else None
         results = _decide(model, scored, twin)
-        if arguments.overwrite_output_dir:
-            _forget_earlier(output)
+        before = file_hash(output / SAFE_WEIGHTS_NAME)
         save_model(model, tokenizer, output, arguments.weights_dtype)
+        if before not in (None, file_hash(output / SAFE_WEIGHTS_NAME)):
+            _forget_earlier(output)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
         transfer = {
             "transfer": len(films.transfer),
@@ -536,7 +540,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
             "epochs": trainer.state.epoch,
             "best_epoch": _best_epoch(trainer),
             "results": results,
-            "seconds": round(time.time() - started, 1),
+            "seconds": None if resume else round(time.time() - started, 1),  # of a part they would say nothing
             "versions": versions(),
             "hardware": {
                 "device": _device_name(arguments.device),
@@ -569,6 +573,7 @@ def build_trainer(
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     descriptions, labels = list(films.parts["train"]["description"]), films.truth("train")
     texts, told, hint = films.transfer, films.reading, None
+    learned = hashlib.sha256(labels.tobytes() + (b"" if told is None else told.tobytes()))
     if arguments.teacher != "none":
         teachers, cache = arguments.teacher.split(","), Path(arguments.teacher_cache)
         soft = _by_one_process(
@@ -594,8 +599,9 @@ def build_trainer(
         arguments.load_best_model_at_end, arguments.metric_for_best_model = False, None
     elif arguments.early_stopping_patience and arguments.eval_strategy != "no":
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
+    learned.update("\n".join(descriptions).encode())
     return CheckpointTrainer(
-        texts=hashlib.sha256("\n".join(descriptions).encode()).hexdigest(),
+        films=learned.hexdigest(),
         model=model,
         args=arguments,
         train_dataset=rows,
@@ -638,7 +644,7 @@ def _decide(
     logits = {part: np.asarray(output.predictions, dtype=float) for part, output in scored.items()}
     if twin is not None:
         scale, bias = twin.logit_scale.double().numpy(), twin.logit_bias.double().numpy()
-        for name in DECISION:
+        for name in (*DECISION, "min_genres"):
             setattr(config, name, getattr(twin.config, name))
         if config.label_sets:  # of all films
             config.label_sets = count_label_sets(truth["train"])
@@ -707,14 +713,11 @@ def show_results(results: dict[str, dict[str, float]]) -> None:
 
 def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
     """Loss and micro-F1 by epoch, for training and validation films."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     for axis, measure, title in zip(
-        axes, ("loss", "micro_f1"), ("loss", "micro-F1 at the best threshold"), strict=True
+        figure.subplots(1, 2), ("loss", "micro_f1"), ("loss", "micro-F1 at the best threshold"), strict=True
     ):
         for part in ("train", "validation"):
             points = [
@@ -729,18 +732,15 @@ def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
         if axis.lines:
             axis.legend()
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def plot_genres(genres: Sequence[str], matrix: np.ndarray, path: Path) -> None:
     """The genres' graph: of the films of a genre (row), the share that has another too (column); (genres, genres)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     shares = np.where(np.eye(len(genres), dtype=bool), np.nan, np.asarray(matrix, dtype=float))
-    figure, axis = plt.subplots(figsize=(8, 7), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axis = figure.subplots()
     picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         if share >= SHOWN_SHARE:
@@ -752,7 +752,6 @@ def plot_genres(genres: Sequence[str], matrix: np.ndarray, path: Path) -> None:
     axis.set(xlabel="have this genre too", ylabel="of the films of this genre", title="Genres that go together, %")
     figure.colorbar(picture, shrink=0.6)
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
 def _load_twin(decision_from: str, genres: list[str]) -> MovieGenreModel:
@@ -773,13 +772,12 @@ def _command(words: Sequence[str], secret: str | None) -> str:
 
 
 def _best_epoch(trainer: Trainer) -> float | None:
-    """Epoch whose weights are kept: that of the best validation score, or the last."""
-    if not trainer.args.load_best_model_at_end:
-        return trainer.state.epoch
-    name = trainer.args.metric_for_best_model or ""
-    scored = [entry for entry in trainer.state.log_history if name in entry]
-    best = max if trainer.args.greater_is_better else min
-    return best(scored, key=lambda entry: entry[name])["epoch"] if scored else None
+    """Epoch whose weights are kept: that of the best checkpoint, or the last."""
+    state, best = trainer.state, trainer.state.best_model_checkpoint
+    if best is None or not trainer.args.load_best_model_at_end:
+        return state.epoch
+    step = int(Path(best).name.rpartition("-")[2])
+    return next(entry["epoch"] for entry in state.log_history if entry["step"] == step)
 
 
 def given(*groups: Any) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from modeling import MovieGenreConfig
 from modeling.arguments import DataArguments, MovieGenreTrainingArguments
 from modeling.checkpoints import (
+    FILMS,
     SEAL,
-    TEXTS,
+    best_checkpoint,
     check_same,
     check_space,
     checkpoints,
@@ -114,6 +115,9 @@ def test_a_run_goes_on_to_the_same_weights(run, whole, films, step):
     assert done.returncode == 0, done.stderr
     assert f"going on from {run / f'checkpoint-{step}'}" in done.stderr
     assert same_end(run, whole)
+    seconds = [json.loads((folder / "training.json").read_text())["seconds"] for folder in (run, whole)]
+    assert seconds[0] is None  # of the last part alone they would say nothing
+    assert seconds[1] > 0
 
 
 def test_a_run_that_was_moved_ends_with_its_best_epoch(run, whole, films, tmp_path):
@@ -128,6 +132,31 @@ def test_a_run_that_was_moved_ends_with_its_best_epoch(run, whole, films, tmp_pa
         shutil.move(tmp_path / "away", whole)
     assert done.returncode == 0, done.stderr
     assert same_end(run, whole)
+
+
+def test_a_run_that_went_on_in_another_folder_can_go_on_again(whole, films, tmp_path):
+    newest, begun, *_ = checkpoints(whole)
+    best = best_checkpoint(newest)
+    assert best not in (newest, None)
+    done = train(films, tmp_path / "run", "--resume_from_checkpoint", begun)
+    assert done.returncode == 0, done.stderr
+    (ours,) = checkpoints(tmp_path / "run")
+    assert best_checkpoint(ours) == best
+    assert last_whole_checkpoint(tmp_path / "run") == ours
+
+
+def test_a_best_score_that_no_checkpoint_has_is_no_obstacle(run, films):
+    """Scored more often than saved: the best step so far need not have been saved."""
+    begun = checkpoints(run)[2]
+    for folder in checkpoints(run)[:2]:
+        shutil.rmtree(folder)
+    state = begun / "trainer_state.json"
+    told = json.loads(state.read_text()) | {"best_global_step": 7, "best_metric": 2.0, "best_model_checkpoint": None}
+    state.write_text(json.dumps(told))
+    seal(begun)
+    done = train(films, run, "--resume_from_checkpoint", "true", "--save_total_limit", "9")
+    assert done.returncode == 0, done.stderr
+    assert last_whole_checkpoint(run) == checkpoints(run)[0] != begun
 
 
 def test_a_run_that_goes_on_stops_as_early(films, tmp_path):
@@ -156,7 +185,8 @@ def test_a_run_goes_on_with_its_own_films_and_sizes_alone(run, films, tmp_path):
     assert done.returncode == 2
     assert "hidden_size 32, not 64" in done.stderr
     for change, said in (
-        (("tanks", "ships"), "other descriptions"),
+        (("tanks", "ships"), "other descriptions or genres"),
+        (("War", "Drama", 1), "other descriptions or genres"),
         (("War", "Crime"), "genres ['Drama', 'War'], not"),
     ):
         other = tmp_path / "other.csv"
@@ -166,16 +196,16 @@ def test_a_run_goes_on_with_its_own_films_and_sizes_alone(run, films, tmp_path):
         assert f"was trained with {said}" in done.stderr, done.stderr
 
 
-def test_a_checkpoint_from_before_texts_were_noted_is_gone_on_with(run):
+def test_a_checkpoint_from_before_films_were_noted_is_gone_on_with(run):
     newest = checkpoints(run)[0]
-    (newest / TEXTS).unlink()
+    (newest / FILMS).unlink()
     seal(newest)
     check_same(newest, MovieGenreConfig.from_pretrained(newest), "any")
 
 
-def test_a_finished_model_is_not_replaced_unasked(tmp_path):
+def test_a_finished_model_is_not_replaced_unasked(tmp_path, whole):
     (tmp_path / "model.safetensors").touch()
-    for asked in (None, "true"):
+    for asked in (None, str(checkpoints(whole)[0]), "true"):
         arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), resume_from_checkpoint=asked)
         with pytest.raises(ValueError, match="holds a finished model: name another --output_dir, or --overwrite"):
             resume_point(arguments, tmp_path)

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ from modeling.training import (
     Hint,
     Loss,
     Readings,
+    _best_epoch,
     _command,
     _decide,
     build_model,
@@ -134,6 +136,14 @@ def test_the_best_epoch_by_f1_is_the_one_kept(run):
     best = load_file((first if record["best_epoch"] == 1 else newest) / "model.safetensors")
     kept = load_file(folder / "model.safetensors")
     assert all(torch.equal(kept[name], best[name].half()) for name in kept if not name.startswith("logit_"))
+
+
+def test_a_best_score_without_a_checkpoint_is_not_the_epoch_that_is_kept():
+    history = [{"step": 50, "epoch": 1.0, "f1": 0.5}, {"step": 75, "epoch": 1.5, "f1": 0.9}]
+    args = SimpleNamespace(load_best_model_at_end=True, metric_for_best_model="f1")
+    for best, epoch in (("runs/x/checkpoint-50", 1.0), (None, 2.0)):
+        state = SimpleNamespace(best_model_checkpoint=best, epoch=2.0, log_history=history)
+        assert _best_epoch(SimpleNamespace(args=args, state=state)) == epoch
 
 
 def test_an_earlier_run_is_not_overwritten_unasked(run, some_films):
@@ -250,7 +260,8 @@ def test_a_twin_without_label_sets_keeps_its_thresholds_for_the_exact_set():
     _decide(model, scored, tiny_model(**values))
     assert (model.config.threshold_profiles, model.config.label_sets) == (values["threshold_profiles"], None)
     sets = {"label_sets": {"1000": 7}, "label_set_weight": 0.7, "default_profile": "subset_accuracy"}
-    _decide(model, scored, tiny_model(**sets))
+    _decide(model, scored, tiny_model(**sets, min_genres=0))
+    assert model.config.min_genres == 0  # which its thresholds were tuned for
     assert (model.config.label_sets, model.config.label_set_weight) == ({"1001": 1, "0100": 1}, 0.7)
 
 
@@ -417,7 +428,9 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
             "dataloader_persistent_workers would read every epoch as the first",
         ),
         ({"save_only_model": True}, "save_only_model leaves checkpoints that no run can go on from"),
-        ({"hint_weight": -1.0, "teacher": "encoder"}, "hint_weight=-1.0"),
+        ({"hint_weight": -1.0, "teacher": "encoder"}, "hint_weight=-1.0 must not be negative"),
+        ({"early_stopping_patience": -1}, "early_stopping_patience=-1 must not be negative"),
+        ({"focal_gamma": -0.5, "loss": "focal"}, "focal_gamma=-0.5 must not be negative"),
         ({"hint_weight": 1.0, "teacher": "linear"}, "hint_weight=1.0 needs an encoder that teaches, not 'linear'"),
     ],
 )
@@ -467,6 +480,8 @@ def test_arguments_that_contradict_each_other_are_named():
         ModelArguments(init_from="checkpoint", train_tokenizer=True)
     with pytest.raises(ValueError, match="fit_all and decision_from go together"):
         DataArguments(fit_all=True)
+    with pytest.raises(ValueError, match="fit_all keeps no rows aside: leave split_file out"):
+        DataArguments(fit_all=True, decision_from="twin", split_file="split.json")
 
 
 def test_a_token_never_reaches_the_record():
@@ -686,8 +701,14 @@ def test_going_on_with_other_sizes_is_refused(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="does not fit the sizes asked for"):
         build_model(ModelArguments(init_from=str(tmp_path), intermediate_size=48), GENRES, 1500, 0)
-    for changed in ({"position_embedding_type": "sinusoidal"}, {"norm_placement": "post"}, {"hidden_act": "relu"}):
-        (name,) = changed
+    for changed in (
+        {"position_embedding_type": "sinusoidal"},
+        {"norm_placement": "post"},
+        {"hidden_act": "relu"},
+        {"num_attention_heads": 4, "head_dim": 8},  # together as wide
+        {"label_graph_threshold": 0.2},
+    ):
+        name = next(iter(changed))
         with pytest.raises(ValueError, match=f"has {name}=.*: leave it out"):
             build_model(ModelArguments(init_from=str(tmp_path), **changed), GENRES, 1500, 0)
 
