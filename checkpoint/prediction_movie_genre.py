@@ -252,12 +252,14 @@ def check_texts(texts: Sequence[str], mc_samples: int, batch_size: int) -> list[
 
     Raises:
         TypeError: if one is not a string.
-        ValueError: if an option lies outside its range.
+        ValueError: if one has no words, or an option lies outside its range.
     """
     texts = list(texts)
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"texts[{index}] is a {type(text).__name__}, expected a string")
+        if not WORD.search(text):
+            raise ValueError(f"texts[{index}] has no words: there is nothing to classify")
     if mc_samples < 0 or mc_samples == 1:
         raise ValueError(f"mc_samples={mc_samples} must be 0 (off) or a number of masks, from 2 on: one has no spread")
     if batch_size < 1:
@@ -547,12 +549,12 @@ def cache_alone(name: str, revision: str | None = None, token: str | bool | None
     return False
 
 
-def nothing_cached(name: str) -> ConnectionError:
-    """What to raise where `cache_alone` holds and the cache has nothing."""
+def nothing_cached(name: str, cache: str | os.PathLike[str] | None = None) -> ConnectionError:
+    """What to raise where `cache_alone` holds and the cache, the usual one or another, has nothing."""
     from huggingface_hub import constants
 
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer"
     return ConnectionError(
-        f"{name!r} is no folder, {why}, and the cache ({constants.HF_HUB_CACHE}) has no copy of it: load it once while "
-        "the Hub can be reached, or name a folder"
+        f"{name!r} is no folder, {why}, and the cache ({cache or constants.HF_HUB_CACHE}) has no copy of it: "
+        "load it once while the Hub can be reached, or name a folder"
     )

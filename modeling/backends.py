@@ -92,8 +92,8 @@ def _device() -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
-def model_file(name: str, revision: str | None, file: str, cached: bool = False) -> str | None:
-    """Text of a file beside the weights, in the folder or in the Hub repository or, if `cached`, in the cache alone.
+def model_path(name: str, revision: str | None, file: str, cached: bool = False) -> Path | None:
+    """A file of a model, in its folder or from its Hub repository or, if `cached`, from the cache alone.
 
     None where there is none.
     """
@@ -106,4 +106,10 @@ def model_file(name: str, revision: str | None, file: str, cached: bool = False)
             path = Path(hf_hub_download(name, file, revision=revision, local_files_only=cached))
         except (OSError, ValueError):  # the client's errors: no such file, no network, no repository
             return None
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    return path if path.is_file() else None
+
+
+def model_file(name: str, revision: str | None, file: str, cached: bool = False) -> str | None:
+    """Text of such a file."""
+    path = model_path(name, revision, file, cached)
+    return None if path is None else path.read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .prediction_movie_genre import WORD, GenrePrediction, length_batches
+from .prediction_movie_genre import GenrePrediction, length_batches
 from .serving import MAX_BODY_MB, MAX_CHARACTERS, MAX_DESCRIPTIONS, MAX_ROWS, RefusedError, Service, validated
 
 if TYPE_CHECKING:
@@ -100,10 +100,14 @@ def predict_file(
         films, problems = read_films(path, skip_bad_rows=True, require_genre=False, max_rows=MAX_ROWS)
     except DataError as error:
         raise RefusedError(422, _named(str(error), path)) from None
-    reasons = [_unfit(film["description"]) for film in films]
-    problems += [f"{film['place']}: {reason}" for film, reason in zip(films, reasons, strict=True) if reason]
+    lengths = [len(text) for text in films["description"]]
+    problems += [
+        f"{place}: description has {length:,} characters, more than {MAX_CHARACTERS:,}"
+        for place, length in zip(films["place"], lengths, strict=True)
+        if length > MAX_CHARACTERS
+    ]
     problems = [_named(problem, path) for problem in problems]
-    films = films.select([i for i, reason in enumerate(reasons) if not reason])
+    films = films.select([i for i, length in enumerate(lengths) if length <= MAX_CHARACTERS])
     if not len(films):
         raise RefusedError(422, f"{path.name} has no usable row: {problems[0]}")
 
@@ -118,13 +122,6 @@ def predict_file(
     _compare(result, service)
     result.path = _write(result, path)
     return result
-
-
-def _unfit(description: str) -> str | None:
-    """Why a description cannot be read, None if it can."""
-    if len(description) > MAX_CHARACTERS:
-        return f"the description has {len(description):,} characters, more than {MAX_CHARACTERS:,}"
-    return None if WORD.search(description) else "the description has no words"
 
 
 def _named(message: str, path: Path) -> str:

@@ -5,6 +5,7 @@ shard holds depends on the input and the model alone, so that a run can be kille
 processes and machines (process r of n takes the shards r, r + n, ...), and leaves the same files.
 """
 
+import collections
 import csv
 import glob
 import hashlib
@@ -125,7 +126,7 @@ def predict_file(
         for number, path in enumerate(shards):
             chunk = itertools.islice(rows, shard_rows)
             if number not in mine:
-                _exhaust(chunk)
+                collections.deque(chunk, maxlen=0)  # read, for another process or an earlier run has taken them
                 continue
             values, texts = zip(*chunk, strict=True)
             table = _table(values, predict(list(texts)), found.columns)
@@ -137,12 +138,6 @@ def predict_file(
         _join(shards, output)
         shutil.rmtree(folder)
     return sum(sizes[rank::world_size])
-
-
-def _exhaust(rows: Iterator[Any]) -> None:
-    """Read rows that another process, or an earlier run, has taken."""
-    for _ in rows:
-        pass
 
 
 def _kind(value: Any) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .backends import ROOT, load, locate, model_file, share_of_cores
+from . import __version__
+from .backends import ROOT, load, locate, model_file, model_path, share_of_cores
 
 if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answers at once
     import numpy as np
 
     from . import MovieGenreModel
     from .hub import Publication
-    from .prediction_movie_genre import Rule
+    from .prediction_movie_genre import GenrePrediction, Rule
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +30,17 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # a local may be a token
     help="Genres of films from their descriptions.",
 )
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    """Genres of films from their descriptions."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
 
 ModelOption = Annotated[
     str, typer.Option(help="Folder or Hub repository of the model.", envvar="MODEL_ID", callback=locate)
@@ -100,18 +113,26 @@ class Films:
         self.probabilities = _probabilities(model, list(films["description"]))
 
 
-def _probabilities(model: "MovieGenreModel", texts: list[str]) -> "np.ndarray":
-    """Probabilities (films, genres) with a progress bar."""
-    import numpy as np
+def _read(
+    model: "MovieGenreModel", texts: list[str], what: str = "reading films", **options: Any
+) -> "Iterator[tuple[int, GenrePrediction]]":
+    """Each text's number and prediction, by length, with a progress bar."""
     from rich.progress import track
 
     from .prediction_movie_genre import length_batches
 
-    result = np.empty((len(texts), len(model.config.genres)))
     chunks = length_batches([len(text) for text in texts], 256)
-    for chunk in track(chunks, description="reading films", disable=not sys.stderr.isatty()):
-        for i, prediction in zip(chunk, model.predict_genres([texts[i] for i in chunk]), strict=True):
-            result[i] = list(prediction.probabilities.values())
+    for chunk in track(chunks, description=what, disable=not sys.stderr.isatty()):
+        yield from zip(chunk, model.predict_genres([texts[i] for i in chunk], **options), strict=True)
+
+
+def _probabilities(model: "MovieGenreModel", texts: list[str]) -> "np.ndarray":
+    """Probabilities (films, genres)."""
+    import numpy as np
+
+    result = np.empty((len(texts), len(model.config.genres)))
+    for i, prediction in _read(model, texts):
+        result[i] = list(prediction.probabilities.values())
     return result
 
 
@@ -119,8 +140,10 @@ def _agreement(model: "MovieGenreModel", texts: list[str], mc_samples: int) -> "
     """Negative mutual information of Monte-Carlo dropout, summed over the genres, of each text."""
     import numpy as np
 
-    found = model.predict_genres(texts, mc_samples=mc_samples, seed=0)
-    return -np.array([sum(u.mutual_information for u in (one.uncertainty or {}).values()) for one in found])
+    result = np.empty(len(texts))
+    for i, prediction in _read(model, texts, "asking again", mc_samples=mc_samples, seed=0):
+        result[i] = -sum(genre.mutual_information for genre in (prediction.uncertainty or {}).values())
+    return result
 
 
 def _read_off_topic(path: Path) -> tuple[list[str], list[str]]:
@@ -271,7 +294,7 @@ def _described(texts: list[str] | None) -> Iterator[list[str]]:
     from .prediction_movie_genre import WORD
 
     place, at_once = ("description", len(texts)) if texts else ("line", 1 if sys.stdin.isatty() else 256)
-    number, found, any_found = 0, [], False
+    number, found, any_found, empty = 0, [], False, 0
     try:
         for number, text in enumerate(texts or sys.stdin, 1):
             text.encode()
@@ -280,6 +303,8 @@ def _described(texts: list[str] | None) -> Iterator[list[str]]:
                 any_found = True
             elif texts or text.strip():
                 raise ValueError(f"{place} {number} has no words: describe the film in a sentence or two")
+            else:
+                empty += 1
             if len(found) == at_once:
                 yield found
                 found = []
@@ -291,6 +316,8 @@ def _described(texts: list[str] | None) -> Iterator[list[str]]:
         yield found
     elif not any_found:
         raise ValueError("standard input is empty: give descriptions as arguments, or one a line")
+    if empty:
+        print(f"{empty:,} empty lines passed over: they have no answer in the output", file=sys.stderr)
 
 
 def _identity(model: str, revision: str | None, backend: str) -> str:
@@ -357,8 +384,6 @@ def evaluate(
     from .metrics import certainties, evaluation
     from .prediction_movie_genre import choose, resolve_rule
 
-    if mc_samples == 1:
-        raise ValueError("--mc-samples must be 0, for none, or 2 and more: one has no spread")
     others = None if off_topic is None else _read_off_topic(off_topic)
     for path in (output, disagreements, probabilities):
         if path is not None:
@@ -366,6 +391,7 @@ def evaluate(
     loaded = load(model, revision, backend=backend)
     config = loaded.config
     rule = resolve_rule(_threshold(profile), config)
+    loaded.predict_genres("A film.", mc_samples=mc_samples)  # what cannot be is told before the films are read
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
     chosen = choose(films.probabilities, rule, config.min_genres)
 
@@ -395,7 +421,8 @@ def evaluate(
     if disagreements is not None:
         _write_disagreements(disagreements, films, chosen, config.genres)
     if probabilities is not None:
-        np.save(probabilities, films.probabilities, allow_pickle=False)
+        with probabilities.open("wb") as file:  # of this very name, where np.save would add its own ending
+            np.save(file, films.probabilities, allow_pickle=False)
     _show(figures)
 
 
@@ -444,6 +471,9 @@ def tune(
             print(f"{genre:<16} {threshold:.3f}")
     config.default_profile = objective
     loaded.save_pretrained(output)
+    weights = model_path(model, revision, "model.safetensors")
+    assert weights is not None  # they have just been loaded
+    shutil.copy(weights, output)  # as they are stored, maybe in 16 bits
     loaded.tokenizer.save_pretrained(output)
     if record := model_file(model, revision, "training.json"):  # the card says by it where the model comes from
         told = {name: value for name, value in json.loads(record).items() if name != "results"}  # of another rule
@@ -498,6 +528,7 @@ def publish_model(
     """
     from . import hub
 
+    folder = Path(locate(str(folder)))
     if results is None and folder.resolve() == ROOT / "checkpoint":
         results = ROOT / "benchmarks" / "results"
     publication = hub.publish_model(

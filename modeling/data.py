@@ -1,7 +1,7 @@
 """Films from files and data sets: read, checked row by row, and split.
 
 A CSV file is read by the csv module alone: it knows the line of every record, which every complaint here names, and it
-does not guess at types, missing values or an index. Parquet and Hub data sets come through `datasets`, and everything
+does not guess at types, missing values or an index. Hub data sets come through `datasets`, and everything
 leaves this module as a `datasets.Dataset`.
 """
 
@@ -22,6 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_dataset
+
+from .prediction_movie_genre import WORD
 
 SPLITS = ("train", "validation", "test")
 GENRE_MAP = {"Sci-Fi": "Science Fiction", "SciFi": "Science Fiction", "Science-Fiction": "Science Fiction"}
@@ -420,9 +422,9 @@ def _check_row(row: Mapping[str, Any], known: set[str] | None, require_genre: bo
     description = row["description"]
     if not isinstance(description, str):
         raise DataError(f"description is a {type(description).__name__}, expected text")
-    if not (words := normalise(description)):
-        raise DataError("description is empty")
-    if words in NOTHING:
+    if not WORD.search(description):
+        raise DataError("description is empty" if not description.strip() else "description has no words")
+    if normalise(description) in NOTHING:
         raise DataError(f"description is {description!r}, which stands for nothing")
     if len(description) > MAX_CELL_CHARACTERS:
         raise DataError(f"description has {len(description):,} characters, more than {MAX_CELL_CHARACTERS:,}")

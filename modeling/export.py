@@ -49,7 +49,8 @@ def export(model: MovieGenreModel, output: str | Path, *, int8: bool = False) ->
     onnx.save_model(build_graph(model, int8=int8), output / MODEL_FILE)
     save_file(classifier_weights(model), output / CLASSIFIER_FILE)
     values = model.config.to_dict()
-    values.pop("auto_map", None)  # names code that stays with the PyTorch model
+    for name in ("auto_map", "_name_or_path"):  # code that stays with the PyTorch model, and where that was
+        values.pop(name, None)
     (output / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(output)
     return output

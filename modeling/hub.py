@@ -404,6 +404,6 @@ def _plain_errors(repo: str) -> Iterator[None]:
         raise HubError(f"the Hub refused {repo} ({status}: {said})") from None
     except HTTPError as error:  # of the connection
         raise HubError(
-            f"the Hub cannot be reached, or broke off ({type(error).__name__}: {error}): nothing is half published, "
-            "run the same command again"
+            f"the Hub cannot be reached, or broke off ({type(error).__name__}: {error}): "
+            "run the same command again, which completes what is not done yet"
         ) from None

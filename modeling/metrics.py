@@ -162,7 +162,7 @@ def evaluation(
     probabilities: np.ndarray,
     genres: Sequence[str],
     *,
-    certainty: Mapping[str, np.ndarray] | None = None,
+    certainty: Mapping[str, np.ndarray],
     resamples: int = 1000,
     seed: int = 0,
     progress: Callable[[Any], Any] = iter,
@@ -174,7 +174,7 @@ def evaluation(
         chosen: (films, genres) of 0 and 1.
         probabilities: (films, genres).
         genres: names.
-        certainty: measures (films,) beside those of `certainties`, greater is surer.
+        certainty: measures (films,) as `certainties` gives them, greater is surer.
         resamples: bootstrap draws.
         seed: of the draws.
         progress: wraps the iterable of draws, to show a bar.
@@ -190,14 +190,7 @@ def evaluation(
         ),
         "per_genre": per_genre(truth, chosen, probabilities, genres),
         "calibration": calibration(truth, probabilities, genres, seed=seed),
-        "uncertainty": selective(
-            truth,
-            chosen,
-            certainties(probabilities, chosen) | dict(certainty or {}),
-            resamples=resamples,
-            seed=seed,
-            progress=progress,
-        ),
+        "uncertainty": selective(truth, chosen, certainty, resamples=resamples, seed=seed, progress=progress),
         **curves(truth, probabilities, genres),
     }
 
@@ -289,7 +282,7 @@ def selective_gain(truth: np.ndarray, chosen: np.ndarray, certainty: np.ndarray)
 def selective(
     truth: np.ndarray,
     chosen: np.ndarray,
-    certainty: dict[str, np.ndarray],
+    certainty: Mapping[str, np.ndarray],
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -314,7 +307,7 @@ def curves(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[str], 
     lines = {}
     for genre, y, p in zip(genres, truth.T, probabilities.T, strict=True):
         if y.any():
-            precision, hit, _ = precision_recall_curve(y, p)
+            precision, hit = (values[:-1] for values in precision_recall_curve(y, p)[:2])  # the last is of no film
             # Interpolated: the best precision at this recall or a higher one.
             best = np.maximum.accumulate(precision)[::-1]
             lines[genre] = {"recall": recall.tolist(), "precision": best[np.searchsorted(hit[::-1], recall)].tolist()}

@@ -361,7 +361,8 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
             OSError: if there is no such model.
         """
         name = str(pretrained_model_name_or_path)
-        cached = cache_alone(name, kwargs.get("revision"), kwargs.get("token"))
+        told = kwargs.get("local_files_only", False)
+        cached = not told and cache_alone(name, kwargs.get("revision"), kwargs.get("token"))
         if cached:
             kwargs["local_files_only"] = True
         kwargs["use_safetensors"] = True  # a pickle is a program
@@ -374,7 +375,7 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
             loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except OSError:
             if cached:
-                raise nothing_cached(name) from None
+                raise nothing_cached(name, kwargs.get("cache_dir")) from None
             raise
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         for tensor in (*model.parameters(), *model.buffers()):

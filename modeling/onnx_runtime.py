@@ -250,7 +250,7 @@ def _find(name: str, revision: str | None, token: str | bool | None, cache_dir: 
             options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": cached}
             root = Path(snapshot_download(name, revision=revision, allow_patterns=files, **options))
         except LocalEntryNotFoundError:
-            raise nothing_cached(name) from None
+            raise nothing_cached(name, cache_dir) from None
         except Exception as error:  # the client's many errors all mean that there is no model
             raise ValueError(f"no model in {name!r}: the Hub gives none ({str(error).splitlines()[0]})") from error
     for folder in (root, root / "onnx"):
@@ -258,5 +258,5 @@ def _find(name: str, revision: str | None, token: str | bool | None, cache_dir: 
             return folder
     raise ValueError(
         f"no ONNX model in {name!r}: neither {MODEL_FILE} nor onnx/{MODEL_FILE}; "
-        "make one with `movie-genre export --model ... --output ...`"
+        f"make one with `movie-genre export --model {name} --output {name if root.is_dir() else '.'}/onnx`"
     )

@@ -149,7 +149,7 @@ FORM = [
 ROWS = [
     Case("empty description", _rows("One,Drama,"), ":2: description is empty"),
     Case("blank description", _rows("One,Drama,   "), ":2: description is empty"),
-    Case("description of signs", _rows("One,Drama,?!... —"), ":2: description is empty"),
+    Case("description of signs", _rows("One,Drama,?!... —"), ":2: description has no words"),
     Case("empty genre", _rows("One,,A text."), ":2: genre is empty"),
     Case("genre of commas", _rows('One,", ,",A text.'), ":2: genre is empty"),
     Case("None as a description", _rows("One,Drama,None"), ":2: description is 'None', which stands for nothing"),

@@ -125,8 +125,8 @@ def test_problems_are_told_by_line_of_the_file(service, films):
     assert len(result.films) == 1
     assert result.problems == [
         "films.csv:3: description is empty",
-        "films.csv:4: the description has no words",
-        "films.csv:5: the description has 20,001 characters, more than 20,000",
+        "films.csv:4: description has no words",
+        "films.csv:5: description has 20,001 characters, more than 20,000",
     ]
 
 

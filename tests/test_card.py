@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 
 from modeling.card import EXAMPLES, TMDB_LIST, render_card
 from modeling.data import file_hash
+from modeling.metrics import certainties
 from modeling.metrics import evaluation as evaluate
 
 from .conftest import GENRES, ROOT, tiny_model
@@ -182,7 +183,7 @@ def test_a_section_appears_when_its_results_do(folder, tmp_path):
     generator = np.random.default_rng(0)
     p = generator.random((50, len(GENRES)))
     truth = (generator.random(p.shape) < p).astype(int)
-    measured = evaluate(truth, p > 0.5, p, GENRES, resamples=2)
+    measured = evaluate(truth, p > 0.5, p, GENRES, certainty=certainties(p, p > 0.5), resamples=2)
     measured["off_topic"] = {"texts": 77, "confidence": {"all": 0.731, "recipe": 0.834}}
     (folder / "evaluation.json").write_text(json.dumps(measured))
     results = tmp_path / "results"

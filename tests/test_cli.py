@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from modeling import MovieGenreModel
 from modeling.backends import locate
@@ -127,7 +128,10 @@ def test_evaluate_says_what_each_measure_of_certainty_is_worth(evaluated):
 
 
 def test_tune_fits_the_thresholds_and_leaves_the_model_alone(tmp_path, folder, films):
+    folder = shutil.copytree(folder, tmp_path / "model")
     before = (folder / "config.json").read_bytes()
+    weights = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})  # as the model that ships has them
     (folder / "training.json").write_text('{"of": "this model", "results": {"validation": {"micro_f1": 0.9}}}')
     done = movie_genre(
         *("tune", "--model", folder, "--data", films, "--split", "validation"),
@@ -135,6 +139,8 @@ def test_tune_fits_the_thresholds_and_leaves_the_model_alone(tmp_path, folder, f
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "config.json").read_bytes() == before
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (tmp_path / "tuned" / name).read_bytes() == (folder / name).read_bytes()
     tuned = MovieGenreModel.from_pretrained(tmp_path / "tuned")
     rows, truth = truth_of(films, "validation")
     probabilities = np.array(
@@ -225,6 +231,7 @@ def test_predict_answers_arguments_and_standard_input_alike(folder):
     assert one.returncode == two.returncode == 0, one.stderr + two.stderr
     lines = [json.loads(line) for line in two.stdout.splitlines()]
     assert len(lines) == 2
+    assert "1 empty lines passed over" in two.stderr
     assert json.loads(one.stdout)["probabilities"] == pytest.approx(lines[0]["probabilities"], abs=1e-6)
     assert [TEXT[start:end] for start, end, _ in lines[0]["word_weights"]][:2] == ["A", "retired"]
 

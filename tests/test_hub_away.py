@@ -73,6 +73,23 @@ def test_offline_there_is_no_connection_attempt(away, backend):
     assert tried == 0
 
 
+def test_who_asks_for_the_cache_alone_waits_for_no_hub(away):
+    expected, filled, _ = away
+    asked = ASK.replace(f"({REPO!r})", f"({REPO!r}, local_files_only=True)")
+    done = run(WATCHED + ANSWERS["torch"] + asked, filled)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[:2] == [expected["torch"], 0]
+    assert "does not answer" not in done.stderr
+
+
+@pytest.mark.parametrize("backend", ANSWERS)
+def test_a_cache_that_is_named_is_the_one_that_has_no_copy(away, backend, tmp_path):
+    _, filled, _ = away
+    asked = ASK.replace(f"({REPO!r})", f"({REPO!r}, cache_dir={str(tmp_path)!r})")
+    done = run(WATCHED + ANSWERS[backend] + asked, filled)
+    assert f"the cache ({tmp_path}) has no copy of it" in done.stderr
+
+
 @pytest.mark.parametrize("backend", ANSWERS)
 def test_a_hub_that_does_not_answer_costs_a_warning_and_no_time(away, backend):
     expected, filled, _ = away

@@ -102,7 +102,8 @@ def test_rows_are_resampled_together(arrays):
 
 
 def test_an_evaluation_has_the_promised_keys(arrays):
-    result = evaluation(*arrays, list("abcdef"), resamples=20)
+    certainty = certainties(arrays[2], arrays[1])
+    result = evaluation(*arrays, list("abcdef"), certainty=certainty, resamples=20)
     own = ["intervals", "per_genre", "calibration", "uncertainty", "curves", "reliability", "cooccurrence"]
     assert list(result) == ["rows", *SCORES, *own]
     assert all(
@@ -202,7 +203,7 @@ def test_precision_by_recall_is_the_best_at_this_recall_or_a_higher_one(arrays):
     for line, y, p in zip(drawn.values(), truth.T, probabilities.T, strict=False):
         assert line["recall"] == pytest.approx(np.linspace(0, 1, 41))
         points = [(y[p >= limit].sum() / y.sum(), y[p >= limit].mean()) for limit in np.unique(p)]
-        for recall, precision in zip(line["recall"][1:], line["precision"][1:], strict=True):
+        for recall, precision in zip(line["recall"], line["precision"], strict=True):
             assert precision == pytest.approx(max(best for reached, best in points if reached >= recall - 1e-9))
 
 

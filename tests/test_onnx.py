@@ -239,6 +239,7 @@ def test_the_folder_holds_neither_pickle_nor_code_and_serves_from_a_models_onnx_
         *("model.onnx", "classifier.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
     }
     onnx.checker.check_model(onnx.load(folder / "model.onnx"))
+    assert "_name_or_path" not in json.loads((folder / "config.json").read_text())  # a folder of whoever exported
     shutil.copytree(folder, saved / "onnx")
     assert MovieGenreOnnx.from_pretrained(saved).predict_genres(TEXT).probabilities == pytest.approx(
         onnx_model.predict_genres(TEXT).probabilities, abs=1e-5
