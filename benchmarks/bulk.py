@@ -64,19 +64,16 @@ def measure(model: Path, folder: Path, rows: int) -> dict[str, float]:
 
 def plot(runs: list[dict[str, float]], path: Path) -> None:
     """Time and memory by rows."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    axes = figure.subplots(1, 2)
     for axis, name, title in zip(axes, ("seconds", "peak_mb"), ("seconds", "peak memory, MB"), strict=True):
         axis.plot([run["rows"] for run in runs], [run[name] for run in runs], marker="o")
         axis.set(xscale="log", yscale="log" if name == "seconds" else "linear", xlabel="rows", title=title)
         axis.set_ylim(bottom=0 if name == "peak_mb" else None)
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main() -> None:

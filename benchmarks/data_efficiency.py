@@ -40,13 +40,11 @@ def summarise(truth: np.ndarray, run: dict[str, Any], probabilities: np.ndarray)
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
     """A line a system, with intervals."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     shown = ("micro_f1", "macro_f1", "mean_average_precision")
-    figure, axes = plt.subplots(1, len(shown), figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    axes = figure.subplots(1, len(shown))
     for axis, score in zip(axes, shown, strict=True):
         for system, sizes in results.items():
             values = np.array([figures[score] for figures in sizes.values()])
@@ -57,7 +55,6 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].legend()
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main() -> None:

@@ -478,15 +478,11 @@ def unlike_stories(films: Films) -> np.ndarray:
 
 def plot(systems: dict[str, dict[str, Any]], path: Path) -> None:
     """Bars with intervals, a panel a score."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     shown = ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision")
-    figure, axes = plt.subplots(
-        1, len(shown), figsize=(12, 1.2 + 0.5 * len(systems)), sharey=True, layout="constrained"
-    )
+    figure = Figure(figsize=(12, 1.2 + 0.5 * len(systems)), layout="constrained")
+    axes = figure.subplots(1, len(shown), sharey=True)
     names = [system["name"] for system in systems.values()]
     for axis, score in zip(axes, shown, strict=True):
         values = np.array([system[score] for system in systems.values()])
@@ -495,7 +491,6 @@ def plot(systems: dict[str, dict[str, Any]], path: Path) -> None:
         axis.set_title(score.replace("_", " "))
         axis.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main() -> None:

@@ -231,14 +231,12 @@ def decided(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 def plot(ideas: dict[str, dict[str, Any]], path: Path) -> None:
     """What each idea adds to the best recipe, with intervals."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     shown = ("micro_f1", "macro_f1", "mean_average_precision")
     rows = {key: idea for key, idea in ideas.items() if key != BASE}
-    figure, axes = plt.subplots(1, len(shown), figsize=(11, 1 + 0.35 * len(rows)), sharey=True, layout="constrained")
+    figure = Figure(figsize=(11, 1 + 0.35 * len(rows)), layout="constrained")
+    axes = figure.subplots(1, len(shown), sharey=True)
     for axis, score in zip(axes, shown, strict=True):
         values = np.array([idea["more_than_base"]["difference"][score] for idea in rows.values()])
         bounds = np.array([idea["more_than_base"]["intervals"][score] for idea in rows.values()]).T
@@ -250,7 +248,6 @@ def plot(ideas: dict[str, dict[str, Any]], path: Path) -> None:
         axis.grid(axis="x", alpha=0.3)
     axes[0].invert_yaxis()
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main() -> None:

@@ -476,10 +476,7 @@ def measure_training(folder: Path, films: int, epochs: int, repetitions: int) ->
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Rates, waiting times and cold starts, a panel each."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     panels = []
     if "bulk" in results:
@@ -490,7 +487,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
         )
     if "cold" in results:
         panels.append(("s to the first answer", results["cold"]["seconds"], ("median", "least", "most")))
-    figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 4.5), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(6 * len(panels), 4.5), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, (title, values, (middle, low, high)) in zip(axes[0], panels, strict=True):
         names = [name for name in values if name in NAMES]
         centre = np.array([values[name][middle] for name in names])
@@ -501,7 +499,6 @@ def plot(results: dict[str, Any], path: Path) -> None:
         axis.invert_yaxis()
         axis.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def cpuinfo(field: str) -> str:
