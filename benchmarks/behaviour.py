@@ -115,7 +115,7 @@ def names(model: Model, draws: int = 5) -> dict[str, Any]:
 
 
 def gender(model: Model, draws: int = 5) -> dict[str, Any]:
-    """How far does "she" for "he" move each genre's probability, on average?"""
+    """How far does "she" for "he", with a woman's name, move each genre's probability, on average?"""
     people = rows("names")
     last = [p["name"] for p in people if p["kind"] == "surname"]
     pairs = []
@@ -174,9 +174,9 @@ def measure(model: Model) -> dict[str, Any]:
     texts = [film["description"] for film in films]
     truth = np.array([[g in film["genre"].split(", ") for g in model.genres] for film in films], dtype=float)
     written = [case["description"] for case in rows("plain")]
-    clean = model(texts)[1]
     both = [*texts, *written]
     clean_both = model(both)
+    clean = clean_both[1][: len(texts)]
 
     def macro(sets: Sequence[frozenset[str]]) -> float:
         return macro_f1(truth, np.array([[g in chosen for g in model.genres] for chosen in sets], dtype=float))

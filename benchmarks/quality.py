@@ -89,7 +89,7 @@ LABELS = {
     "fasttext": "fastText",
     "tfidf": "TF-IDF + logistic regression",
     "probe": "frozen MiniLM-L6 + logistic regression",
-    "setfit": "SetFit, MiniLM-L6",
+    "setfit": "SetFit, MiniLM-L6, two pairs a film",
     "minilm": "MiniLM-L6, fine-tuned",
     "scratch": "ours, from scratch",
     "warm": "ours, warm start alone",

@@ -216,7 +216,12 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
         padded = Collator(tokenizer.pad_token_id)([validation[i] for i in batch])
         with torch.inference_mode():
             probabilities[batch] = expit(model(padded["input_ids"], padded["attention_mask"]).logits.numpy())
-    keep(name, {"seconds": round(time.time() - started, 1)}, probabilities)
+    keep(name, {"seconds": round(time.time() - started, 1), "recipe": recipe()}, probabilities)
+
+
+def recipe() -> str | None:
+    """SHA-256 of the best recipe, which every idea changes."""
+    return file_hash(ROOT / "configs" / "best.yaml")
 
 
 def decided(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -264,7 +269,12 @@ def main() -> None:
         return
     names = {key: f"recipes/{options.films}x{options.epochs:g}-{key}" for key in IDEAS}
     for key in options.ideas:
-        if not kept(names[key]):
+        done = kept(names[key])
+        if done and done[0]["recipe"] != recipe():
+            raise ValueError(
+                f"{names[key]} is of another configs/best.yaml: delete it from results/predictions, to train it anew"
+            )
+        if not done:
             print(f"{IDEAS[key].name} ...", flush=True)
             run(IDEAS[key], names[key], options.films, options.epochs, options.threads, options.bf16)
 
@@ -280,6 +290,7 @@ def main() -> None:
         "protocol": "one seed; validation films; thresholds for micro-F1 tuned on one half, scored on the other",
         "command": "python benchmarks/recipes.py",
         "data": {"source": DATA.name, "sha256": file_hash(DATA), "films": options.films, "epochs": options.epochs},
+        "recipe": recipe(),
         "ideas": ideas,
         "versions": versions(),
     }

@@ -51,7 +51,8 @@ class DataArguments:
     decision_from: str | None = field(
         default=None,
         metadata={
-            "help": "folder of the model whose calibration and decisions are taken over: the twin that kept rows aside"
+            "help": "folder of the model whose calibration and decisions (min_genres too) are taken over: the twin "
+            "that kept rows aside"
         },
     )
 
@@ -80,7 +81,7 @@ class ModelArguments:
     )
     tokenizer: str | None = field(
         default=None,
-        metadata={"help": "folder or Hub repository of a WordPiece tokenizer; the standard 30,522 entries by default"},
+        metadata={"help": "folder or Hub repository of a fast tokenizer; BERT's 30,522 word pieces by default"},
     )
     train_tokenizer: bool = field(
         default=False,
@@ -166,7 +167,7 @@ class MovieGenreTrainingArguments(TrainingArguments):
     )
     overwrite_output_dir: bool = field(
         default=False,
-        metadata={"help": "start anew in an earlier run's folder; evaluation.json, split.json and onnx/ go with it"},
+        metadata={"help": "start anew in an earlier run's folder, whose evaluation.json, split.json and onnx/ go"},
     )
     num_train_epochs: float = field(default=12.0, metadata={"help": "times every training film is read"})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "films a training step, on each device"})

@@ -86,7 +86,7 @@ def _device() -> str:
     """Where a model computes: of several processes on a machine with GPUs, each takes its own."""
     import torch
 
-    # ZeroGPU lends its GPU to the page's handlers alone: other doors would have none.
+    # ZeroGPU lends its GPU to functions that ask for it, at the visitor's cost: none here does.
     if not torch.cuda.is_available() or "SPACES_ZERO_GPU" in os.environ:
         return "cpu"
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"

@@ -32,14 +32,19 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def common(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
-) -> None:
-    """Genres of films from their descriptions."""
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of no command."""
 
 
 ModelOption = Annotated[
@@ -471,9 +476,8 @@ def tune(
             print(f"{genre:<16} {threshold:.3f}")
     config.default_profile = objective
     loaded.save_pretrained(output)
-    weights = model_path(model, revision, "model.safetensors")
-    assert weights is not None  # they have just been loaded
-    shutil.copy(weights, output)  # as they are stored, maybe in 16 bits
+    if weights := model_path(model, revision, "model.safetensors"):
+        shutil.copy(weights, output)  # as they are stored, maybe in 16 bits
     loaded.tokenizer.save_pretrained(output)
     if record := model_file(model, revision, "training.json"):  # the card says by it where the model comes from
         told = {name: value for name, value in json.loads(record).items() if name != "results"}  # of another rule

@@ -538,11 +538,12 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         encoded = tokenizer(
             texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
         )
+        first, last = tokenizer("")["input_ids"]  # what begins and ends a text, by whatever name
         windows = split_windows(
             encoded["input_ids"],
             encoded["offset_mapping"],
-            tokenizer.cls_token_id,
-            tokenizer.sep_token_id,
+            first,
+            last,
             self.config.max_position_embeddings,
             stride,
         )

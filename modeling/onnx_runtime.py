@@ -256,7 +256,8 @@ def _find(name: str, revision: str | None, token: str | bool | None, cache_dir: 
     for folder in (root, root / "onnx"):
         if (folder / MODEL_FILE).exists():
             return folder
+    beside = f"{name}/onnx" if Path(name).is_dir() else "onnx"
     raise ValueError(
         f"no ONNX model in {name!r}: neither {MODEL_FILE} nor onnx/{MODEL_FILE}; "
-        f"make one with `movie-genre export --model {name} --output {name if root.is_dir() else '.'}/onnx`"
+        f"`movie-genre export --model {name} --output {beside}` makes one"
     )

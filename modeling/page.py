@@ -23,7 +23,7 @@ from .backends import ROOT
 from .batch import Batch, predict_file
 from .card import public_record
 from .prediction_movie_genre import verdict
-from .serving import RefusedError, Service, validated
+from .serving import PredictRequest, RefusedError, Service, validated
 
 EXAMPLES = 6
 PREVIEW = 200  # rows of a file's result shown on the page
@@ -40,7 +40,7 @@ MOST_PROBABLE = "the most probable"
 GENRES_GIVEN = "Films given each genre"
 # Names of the options in a deep link, in the order of the components.
 FIELDS = ["text", "rule", "threshold", "uncertain", "samples", "words", "genre", "windows"]
-LINK, COPIED = "Copy the link to this result", "The link is copied"
+LINK, COPIED, NOTHING = "Copy the link to this result", "The link is copied", "No result yet to link to"
 NO_LINK = f"No link: with its text it would be longer than {MAX_LINK:,} characters"
 WRITE_LINK = f"""(...now) => {{
     const query = new URLSearchParams(location.search);
@@ -51,7 +51,7 @@ WRITE_LINK = f"""(...now) => {{
     return short ? "{LINK}" : "{NO_LINK}";
 }}"""
 COPY_LINK = f"""async (label) => {{
-    if (!new URLSearchParams(location.search).get("text")) return label;
+    if (!new URLSearchParams(location.search).get("text")) return label === "{LINK}" ? "{NOTHING}" : label;
     try {{
         await navigator.clipboard.writeText(location.href);
         return "{COPIED}";
@@ -97,16 +97,17 @@ def examples() -> dict[str, str]:
     return {film["movie_name"]: film["description"] for film in films[step // 2 :: step][:EXAMPLES]}
 
 
-def open_link(choices: Mapping[str, Sequence[str]]) -> str:
-    """JavaScript that takes the options from the address: of the fields with `choices`, these alone."""
+def open_link(choices: Mapping[str, Sequence[str]], ranges: Mapping[str, tuple[float, float]]) -> str:
+    """JavaScript that takes the options from the address, as far as they are among `choices` or within `ranges`."""
     return f"""(...now) => {{
-        const query = new URLSearchParams(location.search), fields = {FIELDS}, choices = {json.dumps(choices)};
+        const query = new URLSearchParams(location.search), fields = {FIELDS};
+        const choices = {json.dumps(choices)}, ranges = {json.dumps(ranges)};
         if (!query.get("text")) return now;
         return now.map((value, i) => {{
-            const given = query.get(fields[i]);
-            if (given === null || choices[fields[i]]?.includes(given) === false) return value;
-            if (typeof value === "boolean") return given === "true";
-            return typeof value === "number" ? Number(given) : given;
+            const field = fields[i], given = query.get(field);
+            if (given === null || choices[field]?.includes(given) === false) return value;
+            if (field in ranges) return given >= ranges[field][0] && given <= ranges[field][1] ? Number(given) : value;
+            return typeof value === "boolean" ? given === "true" : given;
         }});
     }}"""
 
@@ -149,22 +150,28 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
         text: str, rule: str, threshold: float, uncertain: bool, samples: int, words: str, genre: str, windows: bool
     ) -> tuple[str, str, gr.HighlightedText]:
         decision = threshold if rule == ONE_THRESHOLD else rule
-        options: dict[str, Any] = {
-            "descriptions": [text],
-            "threshold": decision,
-            "mc_samples": samples if uncertain else 0,
-            "stride": service.model.config.max_position_embeddings // 4 if windows else None,
-            "seed": 0,  # the same link shows the same result
-        }
+        stride = service.model.config.max_position_embeddings // 4 if windows else None
+
+        def explain(genre: str) -> PredictRequest:
+            return validated(descriptions=[text], stride=stride, attribution="gradient", genre=genre)
+
         try:
             if words == GRADIENT:
-                if genre == MOST_PROBABLE:
-                    (first,) = service.predict(validated(**options))
-                    genre = max(first.probabilities, key=first.probabilities.__getitem__)
-                request = validated(**options, attribution="gradient", genre=genre)
-            else:
-                request = validated(**options, attribution="pooling")
+                service.check(explain(service.genres[0]))  # what is too long to explain is not read first
+            request = validated(
+                descriptions=[text],
+                threshold=decision,
+                mc_samples=samples if uncertain else 0,
+                attribution="pooling",
+                stride=stride,
+                seed=0,  # the same link shows the same result
+            )
             (prediction,) = service.predict(request)
+            weights = prediction.word_weights
+            if words == GRADIENT:
+                if genre == MOST_PROBABLE:
+                    genre = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+                weights = service.predict(explain(genre))[0].word_weights
             decided = service.rule(decision)
         except RefusedError as error:
             raise shown(error) from None
@@ -173,7 +180,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
             charts.answer(prediction, verdict(text, prediction, decided), len(text)),
             charts.probability_bars(prediction.probabilities, service.genres, decided, prediction.genres, spread),
             gr.HighlightedText(
-                highlighted(text, prediction.word_weights or []),
+                highlighted(text, weights or []),
                 label=f"{SPOKE} for {genre}, or against it" if words == GRADIENT else SPOKE,
             ),
         )
@@ -240,7 +247,10 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
         [rule.input, threshold.release, uncertain.input, samples.release, words.input, genre.input, windows.input],
         again, options, results, show_progress="minimal", trigger_mode="always_last", **shared,
     )  # fmt: skip
-    opened = open_link({"rule": [value for _, value in rules], "words": ways, "genre": explained})
+    opened = open_link(
+        {"rule": [value for _, value in rules], "words": ways, "genre": explained},
+        {"threshold": (0, 1), "samples": (2, serving.MAX_SAMPLES)},
+    )
     page.load(None, options, options, js=opened, **hidden).then(again, options, results, **shared)
     for event in (asked, changed):
         event.success(None, options, link, js=WRITE_LINK, **hidden)

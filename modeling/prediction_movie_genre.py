@@ -398,7 +398,7 @@ def split_windows(
     windows = []
     for text, (pieces, spans) in enumerate(zip(ids, offsets, strict=True)):
         if not pieces:
-            raise ValueError(f"texts[{text}] has no words: there is nothing to classify")
+            raise ValueError(f"texts[{text}] has no words that the tokenizer knows")
         starts = window_starts(len(pieces), room, stride)
         truncated_at = int(spans[room - 1][1]) if stride is None and len(pieces) > room else None
         for start in starts:

@@ -30,7 +30,9 @@ def load_tokenizer(source: str | Path | None, max_length: int) -> PreTrainedToke
     tokenizer = AutoTokenizer.from_pretrained(
         local_source(str(source or _standard_source())), model_max_length=max_length, model_input_names=INPUT_NAMES
     )
-    if not tokenizer.is_fast or tokenizer.pad_token_id is None or len(tokenizer("")["input_ids"]) != 2:
+    nothing, text = tokenizer("")["input_ids"], tokenizer("a")["input_ids"]
+    framed = len(nothing) == 2 and nothing == [text[0], text[-1]]
+    if not tokenizer.is_fast or tokenizer.pad_token_id is None or not framed:
         raise ValueError(
             f"{source} has a tokenizer that no BERT-style encoder can use: it must come from the library tokenizers, "
             "know padding, and put one token before a text and one behind it"

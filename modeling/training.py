@@ -522,8 +522,10 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         twin = _load_twin(data.decision_from, films.genres) if data.decision_from else None
         results = _decide(model, scored, twin)
         before = file_hash(output / SAFE_WEIGHTS_NAME)
+        if arguments.overwrite_output_dir:
+            _forget_earlier(output)
         save_model(model, tokenizer, output, arguments.weights_dtype)
-        if before not in (None, file_hash(output / SAFE_WEIGHTS_NAME)):
+        if before not in (None, file_hash(output / SAFE_WEIGHTS_NAME)):  # a finished run that was gone on with
             _forget_earlier(output)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
         transfer = {
@@ -573,7 +575,8 @@ def build_trainer(
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     descriptions, labels = list(films.parts["train"]["description"]), films.truth("train")
     texts, told, hint = films.transfer, films.reading, None
-    learned = hashlib.sha256(labels.tobytes() + (b"" if told is None else told.tobytes()))
+    learned = hashlib.sha256(b"".join(films.truth(part).tobytes() for part in films.parts))
+    learned.update(b"" if told is None else told.tobytes())
     if arguments.teacher != "none":
         teachers, cache = arguments.teacher.split(","), Path(arguments.teacher_cache)
         soft = _by_one_process(

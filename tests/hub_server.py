@@ -22,7 +22,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-KINDS = ("models", "datasets", "spaces")
 LARGE = (".safetensors", ".onnx", ".npz", ".parquet", ".bin", ".pt")
 GITATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LARGE).encode()
 
@@ -131,7 +130,7 @@ class Hub:
         broken: set when that has happened.
     """
 
-    def __init__(self, root: Path | None = None):
+    def __init__(self) -> None:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.objects: dict[str, bytes] = {}  # large files by SHA-256, committed or not
         self.tokens: dict[str, tuple[str, str]] = {}
@@ -139,12 +138,6 @@ class Hub:
         self.break_off: Callable[[str], bool] = lambda request: False
         self.broken = threading.Event()
         self.port = 0
-        # Folders root/models/owner/name; one named name@revision beside it is that repository at another revision.
-        for kind in KINDS if root else ():
-            for folder in sorted(Path(root, kind).glob("*/*"), key=lambda path: ("@" in path.name, path)):
-                name, _, revision = folder.relative_to(Path(root, kind)).as_posix().partition("@")
-                files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-                self.put(kind, name, files, revision or "main")
 
     def put(self, kind: str, name: str, files: Files, branch: str = "main", *, private: bool = False) -> str:
         """Commit these files, and no others, to a repository that is made if need be."""

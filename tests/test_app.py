@@ -205,12 +205,12 @@ def test_a_full_queue_refuses_and_another_model_is_served_by_its_folder(saved):
 def test_who_goes_away_leaves_the_queue(saved):
     """One computes and one waits: a third is refused until the second has closed the connection."""
     process, url = serve(MODEL_ID=str(saved), QUEUE_SIZE="1", CONCURRENCY="1", MAX_EXPLAINED="1000")
-    ended = []
+    ended, statuses = [], []
 
     def slow():
         body = {"descriptions": ["gunman " * 2800], "stride": 32, "attribution": "gradient", "genre": "Crime"}
         try:
-            assert http(f"{url}/api/v1/predict", body)[0] == 200
+            statuses.append(http(f"{url}/api/v1/predict", body)[0])
         finally:
             ended.append(time.monotonic())
 
@@ -233,6 +233,7 @@ def test_who_goes_away_leaves_the_queue(saved):
             time.sleep(0.1)
         assert not ended, "the queue was full until the slow request had ended"
         computing.join()
+        assert statuses == [200]
     finally:
         process.kill()
         process.wait(timeout=30)

@@ -119,12 +119,16 @@ def test_gradients_explain_one_genre(page):
 
 def test_long_texts_are_explained_to_the_end(page):
     """The genre that is explained is the most probable of all windows, not of the first."""
+    text = "A clown and a baker fall in love and laugh. " * 24 + "A ghost murders the family at night. " * 80
+    submit(page, text)
+    of_the_first = page.locator(".mg-chips li").first.inner_text()
     page.click("#options button")
     page.get_by_label("Read long texts to the end").check()
     page.get_by_label("what speaks for one genre").check()
-    submit(page, "A clown and a baker fall in love and laugh. " * 24 + "A ghost murders the family at night. " * 80)
-    assert page.locator(".mg-chips li").first.inner_text() == "Horror"
-    page.get_by_text("Words that spoke for Horror, or against it").wait_for()
+    page.get_by_text("Words that spoke for ").wait_for()
+    best = page.locator(".mg-chips li").first.inner_text()
+    assert best != of_the_first
+    page.get_by_text(f"Words that spoke for {best}, or against it").wait_for()
 
 
 def test_a_link_reopens_the_result(page, browser):
@@ -140,6 +144,29 @@ def test_a_link_reopens_the_result(page, browser):
     assert visitor.input_value(BOX) == TEXT
     assert visitor.locator("#bars").inner_text() == shown
     visitor.close()
+
+
+def test_the_link_is_copied_or_shown(page, address):
+    page.click("#link")
+    page.get_by_text("No result yet to link to").wait_for()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+    submit(page)
+    page.wait_for_url("**text=**")
+    page.get_by_text("Copy the link to this result").click()
+    page.get_by_text("The link is copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+    page.evaluate("navigator.clipboard.writeText = () => Promise.reject()")  # as where a page did not come by https
+    shown = []
+    page.once("dialog", lambda dialog: (shown.append(dialog.default_value), dialog.dismiss()))
+    page.click("#link")
+    page.wait_for_timeout(500)
+    assert shown == [page.url]
+
+
+def test_the_api_tab_names_the_address_where_the_page_was_found(page, address):
+    page.get_by_role("tab", name="API").click()
+    page.get_by_text(f"curl {address}/api/v1/predict").wait_for()
+    page.get_by_text(f'client = Client("{address}")').wait_for()
 
 
 def test_a_long_text_gives_no_link_and_says_where_it_was_cut(page):
@@ -206,9 +233,10 @@ def test_a_hostile_header_is_shown_as_text(page, tmp_path):
     assert page.locator(".toast-body :is(img, form, style)").count() == 0
 
 
-@pytest.mark.parametrize("field", ["rule", "words", "genre"])
-def test_a_link_with_a_hostile_choice_opens_with_the_usual_one(page, address, field):
-    page.goto(f"{address}/?" + urlencode({"text": TEXT, field: "<img src=//127.0.0.1:9/x onerror=window.ran=1>"}))
+@pytest.mark.parametrize("field", ["rule", "words", "genre", "samples", "threshold"])
+@pytest.mark.parametrize("value", ["<img src=//127.0.0.1:9/x onerror=window.ran=1>", "1000"])
+def test_a_link_with_an_option_that_is_none_opens_with_the_usual_one(page, address, field, value):
+    page.goto(f"{address}/?" + urlencode({"text": TEXT, field: value}))
     page.wait_for_selector(".mg-chips")
     assert page.locator("img[src*='127.0.0.1:9']").count() == 0
     assert page.evaluate("window.ran") is None

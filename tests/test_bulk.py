@@ -191,18 +191,30 @@ def test_a_run_that_is_whole_predicts_nothing_again(sources, onnx_model, tmp_pat
     assert run(sources / "films.csv", tmp_path / "out", refuse) == 60
 
 
-def test_memory_does_not_grow_with_the_input(tmp_path):
+@pytest.mark.parametrize(("kind", "output"), [("csv", ""), ("parquet", ".csv"), ("jsonl", ".parquet")])
+def test_memory_does_not_grow_with_the_input(tmp_path, kind, output):
+    """Neither Python's nor Arrow's, which Python does not see."""
+
     def peak(count):
-        source = tmp_path / f"{count}.csv"
-        with source.open("w", encoding="utf-8") as file:
-            file.write("title,plot\n")
-            file.writelines(f"Film {i},{'Snow falls on the border town. ' * 10}\n" for i in range(count))
+        source, arrow = tmp_path / f"{count}.{kind}", [0]
+        rows = [{"title": f"Film {i}", "plot": "Snow falls on the border town. " * 10} for i in range(count)]
+        if kind == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), source, row_group_size=250)
+        else:
+            lines = [json.dumps(row) if kind == "jsonl" else ",".join(row.values()) for row in rows]
+            source.write_text("\n".join([*(["title,plot"] if kind == "csv" else []), *lines]) + "\n")
+        del rows
+
+        def predict(texts):
+            arrow.append(pa.total_allocated_bytes() - before)
+            return [GenrePrediction(["A"], {"A": 1.0}, 1.0)] * len(texts)
+
+        before = pa.total_allocated_bytes()
         tracemalloc.start()
-        predict = lambda texts: [GenrePrediction(["A"], {"A": 1.0}, 1.0)] * len(texts)  # noqa: E731
-        run(source, tmp_path / f"{count}", predict, shard_rows=250)
+        run(source, tmp_path / f"{count}-out{output}", predict, shard_rows=250)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        return most
+        return most + max(arrow)
 
     peak(100)  # what is loaded once
     assert peak(5_000) < 1.2 * peak(1_000)

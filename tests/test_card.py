@@ -126,6 +126,8 @@ def test_command_time_hardware_and_data_are_those_of_the_training(folder):
     assert "13 minutes on CPU, 6 cores, 3 epochs, seed 7, 1,234 films." in card
     assert "`films.csv` (SHA-256 `abab" in card
     assert "TMDB" not in card
+    (folder / "training.json").write_text(json.dumps(record(seconds=None)))  # of a run that was gone on with
+    assert "\nTrained on CPU, 6 cores, 3 epochs, seed 7, 1,234 films." in render_card(folder, "you/movies")
     data = record()["data"] | {"sha256": TMDB_LIST}
     (folder / "training.json").write_text(json.dumps(record(data=data)))
     assert "contributors of TMDB" in render_card(folder, "you/movies")

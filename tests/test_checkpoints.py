@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from modeling.checkpoints import (
     resume_point,
     seal,
 )
+from modeling.data import read_split, row_hash
 from modeling.training import build_trainer, load_films
 
 from .conftest import ROOT, tiny_model
@@ -120,6 +122,17 @@ def test_a_run_goes_on_to_the_same_weights(run, whole, films, step):
     assert seconds[1] > 0
 
 
+def test_figures_stay_with_the_weights_that_they_are_of(whole, films, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    goes_on = ("--resume_from_checkpoint", "true", "--save_total_limit", "9", "--load_best_model_at_end", "false")
+    train(films, folder, *goes_on)  # ends with the last epoch's, not the best's
+    for epochs, stays in (("3", True), ("4", False)):
+        (folder / "evaluation.json").write_text("{}")
+        done = train(films, folder, *goes_on, "--num_train_epochs", epochs)
+        assert done.returncode == 0, done.stderr
+        assert (folder / "evaluation.json").exists() == stays
+
+
 def test_a_run_that_was_moved_ends_with_its_best_epoch(run, whole, films, tmp_path):
     newest = checkpoints(run)[0]
     best = Path(json.loads((newest / "trainer_state.json").read_text())["best_model_checkpoint"])
@@ -135,9 +148,12 @@ def test_a_run_that_was_moved_ends_with_its_best_epoch(run, whole, films, tmp_pa
 
 
 def test_a_run_that_went_on_in_another_folder_can_go_on_again(whole, films, tmp_path):
-    newest, begun, *_ = checkpoints(whole)
-    best = best_checkpoint(newest)
-    assert best not in (newest, None)
+    elsewhere = shutil.copytree(whole, tmp_path / "elsewhere")
+    _, begun, *_, best = checkpoints(elsewhere)
+    told = {"best_global_step": 2, "best_metric": 2.0, "best_model_checkpoint": str(best)}  # no score is better
+    state = begun / "trainer_state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | told))
+    seal(begun)
     done = train(films, tmp_path / "run", "--resume_from_checkpoint", begun)
     assert done.returncode == 0, done.stderr
     (ours,) = checkpoints(tmp_path / "run")
@@ -184,14 +200,21 @@ def test_a_run_goes_on_with_its_own_films_and_sizes_alone(run, films, tmp_path):
     done = train(films, run, "--resume_from_checkpoint", "true", "--hidden_size", "64")
     assert done.returncode == 2
     assert "hidden_size 32, not 64" in done.stderr
+    aside = read_split(run / "split.json")
+    rows = films.read_text().splitlines()[1:]
+    validated = next(row for row in rows if row_hash(row.split(",")[2]) in aside["validation"])
+    trained = next(row for row in rows if row_hash(row.split(",")[2]) not in [*aside["validation"], *aside["test"]])
+    other = {"Drama": "War", "War": "Drama"}
+    corrected = [(row, re.sub("Drama|War", lambda name: other[name[0]], row)) for row in (trained, validated)]
     for change, said in (
         (("tanks", "ships"), "other descriptions or genres"),
-        (("War", "Drama", 1), "other descriptions or genres"),
+        *((change, "other descriptions or genres") for change in corrected),
         (("War", "Crime"), "genres ['Drama', 'War'], not"),
     ):
         other = tmp_path / "other.csv"
         other.write_text(films.read_text().replace(*change))
-        done = train(other, run, "--resume_from_checkpoint", "true")
+        assert other.read_text() != films.read_text()
+        done = train(other, run, "--resume_from_checkpoint", "true", "--split_file", run / "split.json")
         assert done.returncode == 2
         assert f"was trained with {said}" in done.stderr, done.stderr
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from modeling import MovieGenreModel
+from modeling import MovieGenreModel, __version__
 from modeling.backends import locate
 from modeling.cli import main
 from modeling.decision import fit_label_set_weight, tune_thresholds
@@ -297,6 +297,11 @@ def test_a_split_that_the_films_have_not_is_named(folder, films, tmp_path):
     plain = tmp_path / "plain.csv"
     plain.write_text(f"genre,description\nDrama,{TEXT}\n")
     assert "has no split column: name a --split-file, or leave --split out" in movie_genre(*told, plain).stderr
+
+
+def test_the_version_is_told():
+    assert movie_genre("--version").stdout == f"{__version__}\n"
+    assert "predict" in movie_genre().stdout  # help
 
 
 def test_help_answers_without_loading_torch():

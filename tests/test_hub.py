@@ -289,6 +289,10 @@ def test_a_space_is_complete_and_answers_from_its_own_files(hub, saved, tmp_path
     assert (folder / "gpu.txt").read_text() == "may borrow\n"
 
 
+def test_the_model_that_ships_is_published_from_anywhere(movie_genre):
+    assert re.search(r"new +[\d,]+  model.safetensors", movie_genre("publish", "model", "--repo", "you/m", "--dry-run"))
+
+
 def test_a_space_needs_its_model_published_first(movie_genre):
     said = movie_genre("publish", "space", "--repo", "you/demo", "--model", "you/movie-genre", code=2)
     assert "there is no model you/movie-genre at main" in said

@@ -207,7 +207,7 @@ def test_mistakes_are_named_as_pytorch_names_them(one, tokenizer, texts, options
 
 
 def test_a_folder_without_an_onnx_model_says_how_to_make_one(tmp_path):
-    with pytest.raises(ValueError, match="movie-genre export"):
+    with pytest.raises(ValueError, match=f"`movie-genre export --model {tmp_path} --output {tmp_path}/onnx` makes one"):
         MovieGenreOnnx.from_pretrained(tmp_path)
 
 

@@ -1,9 +1,13 @@
 import pytest
+import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from modeling.tokenization import VOCABULARY_SIZE, load_tokenizer, train_tokenizer
+
+from .conftest import tiny_model
 
 
 def test_the_standard_tokenizer_has_berts_vocabulary():
@@ -44,6 +48,25 @@ def test_a_tokenizer_that_marks_no_beginning_and_end_is_refused(tmp_path):
     PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]").save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="put one token before a text and one behind it"):
         load_tokenizer(tmp_path, 64)
+
+
+def test_a_tokenizer_that_marks_twice_at_the_end_is_refused(tmp_path):
+    words = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "a": 2, "[X]": 3, "[Y]": 4}, unk_token="[UNK]"))
+    words.post_processor = TemplateProcessing(single="$A [X] [Y]", special_tokens=[("[X]", 3), ("[Y]", 4)])
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="put one token before a text and one behind it"):
+        load_tokenizer(tmp_path, 64)
+
+
+def test_a_tokenizer_with_marks_of_other_names_serves_to_the_end(tmp_path):
+    words = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "war": 2, "<s>": 3, "</s>": 4}, unk_token="[UNK]"))
+    words.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 3), ("</s>", 4)])
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]").save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path, 64)
+    model, text = tiny_model(), "war"
+    expected = model(torch.tensor([[3, 2, 4]]), torch.ones(1, 3, dtype=torch.long)).logits.sigmoid()[0]
+    found = model.predict_genres(text, tokenizer).probabilities
+    assert list(found.values()) == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def test_a_cased_vocabulary_is_read_as_it_is(tmp_path):

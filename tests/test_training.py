@@ -318,7 +318,8 @@ def test_columns_are_found_by_the_names_given_and_genres_by_their_map(tmp_path):
 
 def test_a_model_trained_anew_has_nothing_of_the_one_before(tmp_path, some_films):
     output = tmp_path / "out"
-    (output / "onnx").mkdir(parents=True)
+    for name in ("onnx", "checkpoint-500"):
+        (output / name).mkdir(parents=True)
     for name in ("model.safetensors", "evaluation.json", "onnx/model.onnx"):
         (output / name).write_text("of the model before")
     words = ["--train_file", some_films, "--output_dir", output, "--overwrite_output_dir", "true"]
@@ -327,6 +328,7 @@ def test_a_model_trained_anew_has_nothing_of_the_one_before(tmp_path, some_films
     assert (output / "model.safetensors").stat().st_size > 1000
     assert not (output / "evaluation.json").exists()
     assert not (output / "onnx").exists()
+    assert not (output / "checkpoint-500").exists()  # which a run that goes on would take for the newest
 
 
 def test_a_twin_of_other_genres_is_refused(tmp_path, some_films):
@@ -706,7 +708,9 @@ def test_going_on_with_other_sizes_is_refused(tmp_path):
         {"norm_placement": "post"},
         {"hidden_act": "relu"},
         {"num_attention_heads": 4, "head_dim": 8},  # together as wide
+        {"head_dim": 2},
         {"label_graph_threshold": 0.2},
+        {"label_graph_weight": 0.1},
     ):
         name = next(iter(changed))
         with pytest.raises(ValueError, match=f"has {name}=.*: leave it out"):

@@ -37,6 +37,7 @@ def measure(scale: float) -> dict[str, Any]:
         while count["kills"] < kills:
             run = folder / f"run-{count['runs']}"
             while True:
+                begun, began = run.exists(), time.time()
                 process = _start(films, run, folder / "log")
                 if count["kills"] >= kills:
                     process.join()
@@ -48,7 +49,7 @@ def measure(scale: float) -> dict[str, Any]:
                     process.join()
                 said = (folder / "log").read_text(encoding="utf-8")
                 count["passed_over"] += said.count("is passed over")
-                count["started_anew"] += "starting anew" in said and run.exists()
+                count["started_anew"] += "starting anew" in said and begun
                 if process.exitcode is not None:
                     break
                 process.kill()
@@ -56,7 +57,7 @@ def measure(scale: float) -> dict[str, Any]:
                 count["kills"] += 1
                 newest = _newest(run)
                 if newest and not (newest / "seal.json").exists():
-                    count["in_a_save"] += 1
+                    count["in_a_save"] += newest.stat().st_mtime > began  # else an earlier kill left it
                 elif newest and draw.random() < DAMAGE:
                     _damage(newest, draw)
                     count["damaged"] += 1

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ def measure(scale: float) -> dict[str, Any]:
 
     texts = _texts()
     process, url = serve(PYTHONWARNINGS="ignore")
-    threading.Thread(target=process.stdout.read, daemon=True).start()
     try:
         alone = {text: answered(url, {"descriptions": [text]}) for text in texts[:100]}
         crowd = users(url, texts, 60 * MINUTES * scale)
@@ -92,23 +92,22 @@ def users(url: str, texts: list[str], seconds: float) -> dict[str, Any]:
 
 def steady(url: str, alone: dict[str, bytes], calls: int) -> tuple[int, int]:
     """Plain predictions beside Monte-Carlo ones: how many are bit for bit what they are alone; how many ran beside."""
-    done, beside = threading.Event(), []
+    done, texts = threading.Event(), list(alone)
 
-    def sampling() -> None:
+    def sampling() -> int:
         seed = 0
         while not done.is_set():
-            body = {"descriptions": [next(iter(alone))], "mc_samples": 5, "seed": (seed := seed + 1)}
-            beside.append(answered(url, body))
+            answered(url, {"descriptions": texts[:1], "mc_samples": 5, "seed": (seed := seed + 1)})
+        return seed
 
-    other = threading.Thread(target=sampling)
-    other.start()
-    texts = list(alone)
-    same = sum(
-        answered(url, {"descriptions": [texts[i % len(texts)]]}) == alone[texts[i % len(texts)]] for i in range(calls)
-    )
-    done.set()
-    other.join()
-    return same, len(beside)
+    with ThreadPoolExecutor() as pool:
+        beside = pool.submit(sampling)
+        try:
+            texts_in_turn = (texts[i % len(texts)] for i in range(calls))
+            same = sum(answered(url, {"descriptions": [text]}) == alone[text] for text in texts_in_turn)
+        finally:
+            done.set()
+        return same, beside.result()
 
 
 def answered(url: str, body: Any) -> bytes:
