@@ -155,7 +155,9 @@ def test_the_link_is_copied_or_shown(page, address):
     page.get_by_text("Copy the link to this result").click()
     page.get_by_text("The link is copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == page.url
-    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")  # as where a page did not come by https
+    page.evaluate(
+        "() => { navigator.clipboard.writeText = () => Promise.reject() }"
+    )  # as where a page did not come by https
     shown = []
     page.once("dialog", lambda dialog: (shown.append(dialog.default_value), dialog.dismiss()))
     page.click("#link")
