@@ -543,7 +543,7 @@ def main() -> None:
         if sum(kept(f"quality/{system}-{seed}") is not None for seed in SEEDS) >= (before["seeds"] if before else 1):
             systems[system], arrays[system], sets[system] = summarise(system, films)
         elif before:  # of more runs than are kept: their figures stay until as many are there again
-            systems[system] = before | {"earlier": True}
+            systems[system] = before | {"name": LABELS[system], "earlier": True}
     truth = films.truth["test"]
     rare = np.flatnonzero(truth.mean(axis=0) < RARE)
     less = {}
