@@ -268,13 +268,13 @@ def main() -> None:
         print(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
         return
     names = {key: f"recipes/{options.films}x{options.epochs:g}-{key}" for key in IDEAS}
-    for key in options.ideas:
+    for key in IDEAS:
         done = kept(names[key])
-        if done and done[0]["recipe"] != recipe():
+        if done and done[0].get("recipe") != recipe():
             raise ValueError(
                 f"{names[key]} is of another configs/best.yaml: delete it from results/predictions, to train it anew"
             )
-        if not done:
+        if not done and key in options.ideas:
             print(f"{IDEAS[key].name} ...", flush=True)
             run(IDEAS[key], names[key], options.films, options.epochs, options.threads, options.bf16)
 

@@ -106,7 +106,8 @@ def open_link(choices: Mapping[str, Sequence[str]], ranges: Mapping[str, tuple[f
         return now.map((value, i) => {{
             const field = fields[i], given = query.get(field);
             if (given === null || choices[field]?.includes(given) === false) return value;
-            if (field in ranges) return given >= ranges[field][0] && given <= ranges[field][1] ? Number(given) : value;
+            const number = given.trim() && Number(given), [least, most] = ranges[field] ?? [];
+            if (field in ranges) return number !== "" && number >= least && number <= most ? number : value;
             return typeof value === "boolean" ? given === "true" : given;
         }});
     }}"""
@@ -161,7 +162,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
             request = validated(
                 descriptions=[text],
                 threshold=decision,
-                mc_samples=samples if uncertain else 0,
+                mc_samples=int(samples) if uncertain else 0,
                 attribution="pooling",
                 stride=stride,
                 seed=0,  # the same link shows the same result
@@ -251,7 +252,8 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
         {"rule": [value for _, value in rules], "words": ways, "genre": explained},
         {"threshold": (0, 1), "samples": (2, serving.MAX_SAMPLES)},
     )
-    page.load(None, options, options, js=opened, **hidden).then(again, options, results, **shared)
+    # Past the queue: a client whose first event ends just as it sends its next may wait for that in vain.
+    page.load(None, options, options, js=opened, **hidden).then(again, options, results, queue=False, **hidden)
     for event in (asked, changed):
         event.success(None, options, link, js=WRITE_LINK, **hidden)
     link.click(None, link, link, js=COPY_LINK, **hidden)

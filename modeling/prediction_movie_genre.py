@@ -371,8 +371,8 @@ def window_starts(pieces: int, room: int, stride: int | None) -> range:
 def split_windows(
     ids: Sequence[Sequence[int]],
     offsets: Sequence[Sequence[tuple[int, int]]],
-    cls_token_id: int,
-    sep_token_id: int,
+    first: int,
+    last: int,
     max_length: int,
     stride: int | None,
 ) -> list[Window]:
@@ -381,8 +381,8 @@ def split_windows(
     Args:
         ids: word pieces of each text, without special tokens.
         offsets: their (start, end) in characters.
-        cls_token_id: token put before each window.
-        sep_token_id: token put behind it.
+        first: id of the token put before each window.
+        last: id of the token put behind it.
         max_length: tokens a window holds, special tokens included.
         stride: tokens that neighbouring windows share; None keeps the first window only.
 
@@ -403,9 +403,7 @@ def split_windows(
         truncated_at = int(spans[room - 1][1]) if stride is None and len(pieces) > room else None
         for start in starts:
             part = slice(start, start + room)
-            windows.append(
-                Window(text, [cls_token_id, *pieces[part], sep_token_id], [(0, 0), *spans[part], (0, 0)], truncated_at)
-            )
+            windows.append(Window(text, [first, *pieces[part], last], [(0, 0), *spans[part], (0, 0)], truncated_at))
     return windows
 
 

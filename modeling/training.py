@@ -318,6 +318,15 @@ class Films:
         """(films, genres) of 0 and 1."""
         return genre_matrix(self.parts[part], self.genres)
 
+    def digest(self) -> str:
+        """SHA-256 of all that is learned from, and of what the best epoch is chosen by."""
+        digest = hashlib.sha256("\n".join(self.transfer).encode())
+        for part, rows in self.parts.items():
+            digest.update("\n".join(rows["description"]).encode())
+            digest.update(self.truth(part).tobytes())
+        digest.update(b"" if self.reading is None else self.reading.tobytes())
+        return digest.hexdigest()
+
 
 def load_films(data: DataArguments) -> Films:
     """Read, check and split the films.
@@ -522,10 +531,9 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         twin = _load_twin(data.decision_from, films.genres) if data.decision_from else None
         results = _decide(model, scored, twin)
         before = file_hash(output / SAFE_WEIGHTS_NAME)
-        if arguments.overwrite_output_dir:
-            _forget_earlier(output)
         save_model(model, tokenizer, output, arguments.weights_dtype)
-        if before not in (None, file_hash(output / SAFE_WEIGHTS_NAME)):  # a finished run that was gone on with
+        gone_on_with = before not in (None, file_hash(output / SAFE_WEIGHTS_NAME))
+        if arguments.overwrite_output_dir or gone_on_with:
             _forget_earlier(output)
         source = {"source": Path(data.train_file).name, "sha256": file_hash(data.train_file)}
         transfer = {
@@ -575,8 +583,6 @@ def build_trainer(
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     descriptions, labels = list(films.parts["train"]["description"]), films.truth("train")
     texts, told, hint = films.transfer, films.reading, None
-    learned = hashlib.sha256(b"".join(films.truth(part).tobytes() for part in films.parts))
-    learned.update(b"" if told is None else told.tobytes())
     if arguments.teacher != "none":
         teachers, cache = arguments.teacher.split(","), Path(arguments.teacher_cache)
         soft = _by_one_process(
@@ -602,9 +608,8 @@ def build_trainer(
         arguments.load_best_model_at_end, arguments.metric_for_best_model = False, None
     elif arguments.early_stopping_patience and arguments.eval_strategy != "no":
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
-    learned.update("\n".join(descriptions).encode())
     return CheckpointTrainer(
-        films=learned.hexdigest(),
+        films=films.digest(),
         model=model,
         args=arguments,
         train_dataset=rows,
