@@ -39,6 +39,7 @@ def page(browser, address):
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: failed.append(str(error)))
     page.goto(address)
+    page.wait_for_load_state("networkidle")  # what is typed while the page still opens may be lost
     yield page
     context.close()
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
@@ -111,11 +112,11 @@ def test_uncertainty_draws_error_bars(page):
 def test_gradients_explain_one_genre(page):
     submit(page)
     page.click("#options button")
-    pooled = page.locator("#words .textspan").evaluate_all("words => words.map(word => word.outerHTML)")
+    pooled = page.locator("#words .token").evaluate_all("words => words.map(word => word.outerHTML)")
     page.get_by_label("what speaks for one genre").check()
     best = page.locator(".mg-chips li").first.inner_text()
     page.get_by_text(f"Words that spoke for {best}, or against it").wait_for()
-    explained = page.locator("#words .textspan").evaluate_all("words => words.map(word => word.outerHTML)")
+    explained = page.locator("#words .token").evaluate_all("words => words.map(word => word.outerHTML)")
     assert len(explained) == len(pooled) > 5
     assert explained != pooled
 
@@ -186,8 +187,6 @@ def test_a_long_text_gives_no_link_and_says_where_it_was_cut(page):
 
 
 def test_no_words_get_a_sentence(page):
-    # What the page asks when it opens is answered: typed text is not read twice.
-    page.wait_for_load_state("networkidle")
     page.fill(BOX, "?!")
     page.press(BOX, "Enter")
     page.get_by_text("has no words").wait_for()
