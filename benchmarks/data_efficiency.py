@@ -52,6 +52,9 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
             films = [int(size) for size in sizes]
             axis.errorbar(films, values, yerr=np.abs(bounds - values), marker="o", capsize=3, label=LABELS[system])
         axis.set(xscale="log", xlabel="training films", title=score.replace("_", " "))
+        sizes = sorted({int(size) for figures in results.values() for size in figures})
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend()
     figure.savefig(path, dpi=120)

@@ -138,7 +138,8 @@ def data_efficiency(results: dict[str, Any]) -> str:
         "|---" * (len(sizes) + 1) + "|",
     ]
     picture = "![Quality by training films](benchmarks/results/data_efficiency.png)"
-    return "\n".join(["**Fewer films**, one seed:", "", *head, *rows, "", picture])
+    told = "**Fewer films**, one seed; ours has the stories beside them, the others have the films alone:"
+    return "\n".join([told, "", *head, *rows, "", picture])
 
 
 def recipes(results: dict[str, Any]) -> str:
