@@ -117,6 +117,7 @@ def test_gradients_explain_one_genre(page):
     best = page.locator(".mg-chips li").first.inner_text()
     page.get_by_text(f"Words that spoke for {best}, or against it").wait_for()
     explained = page.locator("#words .token").evaluate_all("words => words.map(word => word.outerHTML)")
+    assert "hitman" in page.locator("#words").inner_text()
     assert len(explained) == len(pooled) > 5
     assert explained != pooled
 
@@ -159,9 +160,8 @@ def test_the_link_is_copied_or_shown(page, address):
     page.get_by_text("Copy the link to this result").click()
     page.get_by_text("The link is copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == page.url
-    page.evaluate(
-        "() => { navigator.clipboard.writeText = () => Promise.reject() }"
-    )  # as where a page did not come by https
+    # As where a page did not come by https.
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
     shown = []
     page.once("dialog", lambda dialog: (shown.append(dialog.default_value), dialog.dismiss()))
     page.click("#link")

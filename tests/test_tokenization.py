@@ -43,29 +43,27 @@ def test_saving_keeps_tokenizer_and_limits(tmp_path, tokenizer):
     assert len(loaded(text * 100)["input_ids"]) > 64  # nothing is cut unless asked
 
 
-def test_a_tokenizer_that_marks_no_beginning_and_end_is_refused(tmp_path):
-    words = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "war": 2}, unk_token="[UNK]"))
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]").save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="put one token before a text and one behind it"):
-        load_tokenizer(tmp_path, 64)
+def save_words(folder, template=None):
+    """A tokenizer of whole words, with marks around a text by the template."""
+    words = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "war": 2, "<s>": 3, "</s>": 4}, unk_token="[UNK]"))
+    if template:
+        words.post_processor = TemplateProcessing(single=template, special_tokens=[("<s>", 3), ("</s>", 4)])
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]").save_pretrained(folder)
 
 
-def test_a_tokenizer_that_marks_twice_at_the_end_is_refused(tmp_path):
-    words = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "a": 2, "[X]": 3, "[Y]": 4}, unk_token="[UNK]"))
-    words.post_processor = TemplateProcessing(single="$A [X] [Y]", special_tokens=[("[X]", 3), ("[Y]", 4)])
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]").save_pretrained(tmp_path)
+@pytest.mark.parametrize("template", [None, "$A <s> </s>"])
+def test_a_tokenizer_that_does_not_mark_beginning_and_end_is_refused(tmp_path, template):
+    save_words(tmp_path, template)
     with pytest.raises(ValueError, match="put one token before a text and one behind it"):
         load_tokenizer(tmp_path, 64)
 
 
 def test_a_tokenizer_with_marks_of_other_names_serves_to_the_end(tmp_path):
-    words = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "war": 2, "<s>": 3, "</s>": 4}, unk_token="[UNK]"))
-    words.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 3), ("</s>", 4)])
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]").save_pretrained(tmp_path)
+    save_words(tmp_path, "<s> $A </s>")
     tokenizer = load_tokenizer(tmp_path, 64)
-    model, text = tiny_model(), "war"
+    model = tiny_model()
     expected = model(torch.tensor([[3, 2, 4]]), torch.ones(1, 3, dtype=torch.long)).logits.sigmoid()[0]
-    found = model.predict_genres(text, tokenizer).probabilities
+    found = model.predict_genres("war", tokenizer).probabilities
     assert list(found.values()) == pytest.approx(expected.tolist(), abs=1e-6)
 
 
