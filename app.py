@@ -56,6 +56,9 @@ def main() -> None:
             mcp_server=importlib.util.find_spec("mcp") is not None,
             app_kwargs=serving.app_kwargs(service),
             footer_links=["api", "settings"],
+            # Threads for all who wait, and some to serve the page; what few visitors gave last is kept in memory.
+            max_threads=service.turnstile.capacity + 40,
+            state_session_capacity=100,
             enable_monitoring=False,
             run_history=False,
             ssr_mode=False,

@@ -18,13 +18,14 @@ import sys
 def main() -> int:
     """Train; exit code 2 for a mistake in arguments or data, 1 for a sick run, each told in one sentence."""
     from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
 
     from modeling.arguments import parse_arguments
     from modeling.training import train
 
     try:
         train(*parse_arguments(sys.argv[1:]))
-    except (ValueError, OSError, StrictDataclassError) as error:  # DataError is a ValueError
+    except (ValueError, OSError, StrictDataclassError, SafetensorError) as error:  # DataError is a ValueError
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except FloatingPointError as error:

@@ -86,7 +86,11 @@ def main() -> None:
     result = {
         "protocol": "one seed; thresholds for micro-F1 tuned on the validation films, scored on the test films",
         "command": "python benchmarks/data_efficiency.py",
-        "data": {"source": DATA.name, "sha256": file_hash(DATA)},
+        "data": {
+            "source": DATA.name,
+            "sha256": file_hash(DATA),
+            "films": {name: len(texts) for name, texts in films.texts.items()},
+        },
         "names": {system: LABELS[system] for system in results},
         "systems": results,
         "versions": versions(),

@@ -39,7 +39,9 @@ def table(rows: list[str], *more: str) -> str:
 
 def cost(system: dict[str, Any]) -> list[str]:
     """Size, work, time, calibration, selective gain; no work of what is no encoder, no time of runs cut short."""
-    seconds = [run for run in system["training_seconds"] if run is not None]
+    seconds = system["training_seconds"]
+    runs = list(zip(seconds, system.get("bf16") or [None] * len(seconds), strict=True))
+    seconds = [run for run, bf16 in runs if run is not None and bf16 == runs[-1][1]]  # of one arithmetic
     work = system["flops_per_token"]
     return [
         f"{system['parameters'] / 1e6:.1f}",
@@ -138,7 +140,10 @@ def data_efficiency(results: dict[str, Any]) -> str:
         "|---" * (len(sizes) + 1) + "|",
     ]
     picture = "![Quality by training films](benchmarks/results/data_efficiency.png)"
-    told = "**Fewer films**, one seed; ours has the stories beside them, the others have the films alone:"
+    told = (
+        "**Fewer films**, one seed; ours has the stories beside them, the others have the films alone; all are tuned\n"
+        f"on the same {results['data']['films']['validation']:,} validation films:"
+    )
     return "\n".join([told, "", *head, *rows, "", picture])
 
 
@@ -272,9 +277,9 @@ def reliability(results: dict[str, Any]) -> str:
     rows = []
     if kills := results.get("kills"):
         rows += [
-            f"| training killed at random moments | {kills['kills']} kills, {kills['in_a_save']} of them in a save; "
-            f"{kills['damaged']} checkpoints damaged besides | {kills['identical']} of {kills['runs']} runs end bit "
-            "for bit as an undisturbed one |"
+            f"| training killed at random moments before its end | {kills['kills']} kills, {kills['in_a_save']} of "
+            f"them in a save; {kills['damaged']} checkpoints damaged besides | {kills['identical']} of {kills['runs']} "
+            "runs end bit for bit as an undisturbed one |"
         ]
     if files := results.get("files"):
         rows += [

@@ -5,9 +5,12 @@ word pieces -> token + position embedding -> norm, dropout
             -> self-attention pooling -> three dense layers -> scale and bias a genre -> logits
 """
 
+import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -380,7 +383,8 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()
-        model._tokenizer_source = (pretrained_model_name_or_path, source)
+        # A folder stays where it is, whichever one the process works in when the tokenizer is needed.
+        model._tokenizer_source = (os.path.abspath(name) if os.path.isdir(name) else name, source)
         return loaded
 
 
@@ -415,6 +419,8 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         name = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
         self.config.auto_map = {**getattr(self.config, "auto_map", {}), "AutoModelForSequenceClassification": name}
         super().save_pretrained(save_directory, *args, **kwargs)
+        for weights in Path(save_directory).glob("*.safetensors"):  # written for their owner alone
+            shutil.copymode(Path(save_directory, "config.json"), weights)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding."""
@@ -518,7 +524,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             One `GenrePrediction` for a string, a list in the same order for a sequence.
 
         Raises:
-            TypeError: if a text is not a string.
+            TypeError: if a text is not a string, or an option has the wrong type.
             ValueError: if a text has no words, or an option lies outside its range.
             RuntimeError: if the model is in training mode.
         """
@@ -527,7 +533,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
                 "the model is in training mode, where dropout would make its answers random: call model.eval() first"
             )
         single = isinstance(texts, str)
-        texts = check_texts([texts] if isinstance(texts, str) else texts, mc_samples, batch_size)
+        texts = check_texts(texts, mc_samples, batch_size, stride, seed)
         check_attribution(attribution, genre, self.config.genres)
         rule = resolve_rule(threshold, self.config)
         if not texts:
@@ -538,12 +544,10 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         encoded = tokenizer(
             texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
         )
-        first, last = tokenizer("")["input_ids"]  # what begins and ends a text, by whatever name
         windows = split_windows(
             encoded["input_ids"],
             encoded["offset_mapping"],
-            first,
-            last,
+            tokenizer("")["input_ids"],
             self.config.max_position_embeddings,
             stride,
         )
@@ -615,7 +619,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         """The tokenizer stored with the weights, loaded at first need.
 
         Raises:
-            ValueError: if the model was not loaded by `from_pretrained`.
+            ValueError: if the model was not loaded by `from_pretrained`, or its tokenizer cannot be read.
         """
         with _TOKENIZER_LOCK:
             if self._tokenizer is None:
@@ -624,7 +628,13 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
                         "this model was not loaded by from_pretrained, so it knows no tokenizer: pass tokenizer="
                     )
                 name, options = self._tokenizer_source
-                self._tokenizer = AutoTokenizer.from_pretrained(name, config=self.config, **options)
+                try:
+                    tokenizer = AutoTokenizer.from_pretrained(name, config=self.config, **options)
+                except Exception as error:  # a damaged file may raise any, and nn.Module hides an AttributeError
+                    raise ValueError(f"the tokenizer of {name!r} cannot be read: {error}") from error
+                if len(tokenizer) <= len(tokenizer.all_special_ids):
+                    raise ValueError(f"the tokenizer of {name!r} knows no words: its tokenizer.json is missing")
+                self._tokenizer = tokenizer
             return self._tokenizer
 
 

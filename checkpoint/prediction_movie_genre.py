@@ -4,9 +4,9 @@ import logging
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 HUB_TIMEOUT = 10  # seconds to wait for the Hub's first answer
 
@@ -247,19 +248,31 @@ def resolve_rule(threshold: float | Mapping[str, float] | str | None, config: An
     return values
 
 
-def check_texts(texts: Sequence[str], mc_samples: int, batch_size: int) -> list[str]:
+def check_texts(
+    texts: str | Sequence[str], mc_samples: int, batch_size: int, stride: int | None, seed: int | None
+) -> list[str]:
     """The texts as a list.
 
     Raises:
-        TypeError: if one is not a string.
-        ValueError: if one has no words, or an option lies outside its range.
+        TypeError: if one is not a string, or an option has the wrong type.
+        ValueError: if one has no words or half a character, or an option lies outside its range.
     """
-    texts = list(texts)
+    if not isinstance(texts, Iterable):
+        raise TypeError(f"texts is a {type(texts).__name__}, expected a string or a sequence of them")
+    texts = [texts] if isinstance(texts, str) else list(texts)
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"texts[{index}] is a {type(text).__name__}, expected a string")
         if not WORD.search(text):
             raise ValueError(f"texts[{index}] has no words: there is nothing to classify")
+        if SURROGATE.search(text):
+            raise ValueError(f"texts[{index}] holds half a character (a lone surrogate, \\ud800 to \\udfff)")
+    numbers = {"mc_samples": mc_samples, "batch_size": batch_size, "stride": stride, "seed": seed}
+    for name, value in numbers.items():
+        if not isinstance(value, Integral) and (value is not None or name in ("mc_samples", "batch_size")):
+            raise TypeError(f"{name}={value!r} is a {type(value).__name__}, expected a whole number")
+    if seed is not None and not 0 <= seed < 2**64:
+        raise ValueError(f"seed={seed} must lie between 0 and 2**64 - 1")
     if mc_samples < 0 or mc_samples == 1:
         raise ValueError(f"mc_samples={mc_samples} must be 0 (off) or a number of masks, from 2 on: one has no spread")
     if batch_size < 1:
@@ -371,8 +384,7 @@ def window_starts(pieces: int, room: int, stride: int | None) -> range:
 def split_windows(
     ids: Sequence[Sequence[int]],
     offsets: Sequence[Sequence[tuple[int, int]]],
-    first: int,
-    last: int,
+    marks: Sequence[int],
     max_length: int,
     stride: int | None,
 ) -> list[Window]:
@@ -381,8 +393,7 @@ def split_windows(
     Args:
         ids: word pieces of each text, without special tokens.
         offsets: their (start, end) in characters.
-        first: id of the token put before each window.
-        last: id of the token put behind it.
+        marks: ids of the tokens put before and behind each window: what the tokenizer makes of no text.
         max_length: tokens a window holds, special tokens included.
         stride: tokens that neighbouring windows share; None keeps the first window only.
 
@@ -390,8 +401,10 @@ def split_windows(
         The windows of all texts in order, those of one text next to each other.
 
     Raises:
-        ValueError: if a text has no word piece, or `stride` leaves no room to advance.
+        ValueError: if a text has no word piece, `stride` leaves no room to advance, or there are not two marks.
     """
+    if len(marks) != 2:
+        raise ValueError(f"the tokenizer puts {len(marks)} tokens around a text, expected one before and one behind it")
     room = max_length - 2
     if stride is not None and not 0 <= stride < room:
         raise ValueError(f"stride={stride} must lie between 0 and {room - 1}: the model reads {room} tokens at a time")
@@ -403,7 +416,8 @@ def split_windows(
         truncated_at = int(spans[room - 1][1]) if stride is None and len(pieces) > room else None
         for start in starts:
             part = slice(start, start + room)
-            windows.append(Window(text, [first, *pieces[part], last], [(0, 0), *spans[part], (0, 0)], truncated_at))
+            framed = [marks[0], *pieces[part], marks[1]]
+            windows.append(Window(text, framed, [(0, 0), *spans[part], (0, 0)], truncated_at))
     return windows
 
 

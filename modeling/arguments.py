@@ -10,6 +10,7 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
+from .backends import ROOT
 from .metrics import SCORES
 
 
@@ -57,7 +58,10 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        """Reject contradictions."""
+        """Reject contradictions; find what settings and defaults name, wherever the program was started."""
+        for name in ("train_file", "transfer_file"):
+            if (value := getattr(self, name)) and not Path(value).exists() and (ROOT / value).exists():
+                setattr(self, name, str(ROOT / value))
         if self.fit_all != (self.decision_from is not None):
             raise ValueError("fit_all and decision_from go together: thresholds need films that were not trained on")
         if self.fit_all and self.split_file is not None:
@@ -192,6 +196,10 @@ class MovieGenreTrainingArguments(TrainingArguments):
         default=torch.cuda.is_available(), metadata={"help": "pin batches in memory, for a GPU"}
     )
     hub_strategy: str = field(default="end", metadata={"help": "end: a finished run is published, and nothing before"})
+    ddp_timeout: int = field(
+        default=86_400,
+        metadata={"help": "seconds that processes wait for each other: one alone asks the teachers for all"},
+    )
     cpu_threads: int = field(
         default=0, metadata={"help": "threads of a process on the CPU; 0 shares all cores among the processes"}
     )

@@ -1,5 +1,6 @@
 """The model on PyTorch or on ONNX Runtime: the same answers, and one way to load it and what lies beside it."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,7 +52,7 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
         try:
             from .onnx_runtime import MovieGenreOnnx
         except ImportError as error:
-            raise ValueError(f"the onnx backend needs {error.name}: pip install 'movie-genre-model[onnx]'") from None
+            raise ValueError(f"the onnx backend needs {error.name}: pip install '.[onnx]'") from None
         return MovieGenreOnnx.from_pretrained(name, revision=revision, threads=threads)
     if backend not in DTYPES:
         raise ValueError(f"backend {backend!r} is not known; choose {', '.join(DTYPES)} or onnx")
@@ -66,8 +67,12 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        dtype = getattr(torch, DTYPES[backend])
-        return MovieGenreModel.from_pretrained(name, revision=revision or "main", dtype=dtype).eval().to(_device())
+        model, info = MovieGenreModel.from_pretrained(
+            name, revision=revision or "main", dtype=getattr(torch, DTYPES[backend]), output_loading_info=True
+        )
+        if astray := sorted({*info["missing_keys"], *info["unexpected_keys"]}):  # transformers would only warn
+            raise ValueError(f"its weights and its config.json do not fit each other: {', '.join(astray[:3])}")
+        return model.eval().to(_device())
     except ConnectionError:
         raise
     except OSError as error:
@@ -78,7 +83,15 @@ def load(name: str, revision: str | None = None, *, backend: str = "torch", thre
             f"({str(error).splitlines()[0]})"
         ) from None
     # A configuration that this code does not read, damaged weights, weights of other sizes.
-    except (StrictDataclassError, SafetensorError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        StrictDataclassError,
+        SafetensorError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        KeyError,
+    ) as error:
         raise ValueError(f"{name!r} cannot be loaded: {str(error.__cause__ or error).splitlines()[0]}") from None
 
 
@@ -113,3 +126,16 @@ def model_file(name: str, revision: str | None, file: str, cached: bool = False)
     """Text of such a file."""
     path = model_path(name, revision, file, cached)
     return None if path is None else path.read_text(encoding="utf-8")
+
+
+def model_record(name: str, revision: str | None, file: str, cached: bool = False) -> dict[str, Any] | None:
+    """What such a file holds, which is JSON.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    text = model_file(name, revision, file, cached)
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{file} of {name} cannot be read: {error}") from None

@@ -31,7 +31,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .data import PROBLEMS_SHOWN, DataError, Problems, carried_names, formula_safe, stream_rows
 from .prediction_movie_genre import GenrePrediction
 
-SHARD_ROWS = 5000
 SINGLE_FILES = (".parquet", ".csv", ".jsonl")
 MANIFEST = "_manifest.json"  # readers of Parquet folders pass over names that begin with _ or .
 
@@ -75,9 +74,9 @@ def predict_file(
     predict: Predict,
     *,
     about: dict[str, Any],
+    shard_rows: int,
     text_column: str | None = None,
     skip_bad_rows: bool = False,
-    shard_rows: int = SHARD_ROWS,
     rank: int = 0,
     world_size: int = 1,
 ) -> int:
@@ -88,9 +87,9 @@ def predict_file(
         output: a folder for Parquet shards, or one .parquet, .csv or .jsonl file.
         predict: from descriptions to predictions.
         about: model and options; a run goes on only where they are the same.
+        shard_rows: rows of a shard.
         text_column: of the descriptions; usual names are found.
         skip_bad_rows: leave rows without a description out instead of stopping.
-        shard_rows: rows of a shard.
         rank: number of this process.
         world_size: processes that share the work; each reads the whole input and predicts its shards.
 

@@ -5,14 +5,13 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData, SpaceCardData
 from jinja2 import ChainableUndefined, Environment
 
-from .backends import ROOT
+from .backends import ROOT, load
 
 if TYPE_CHECKING:
     from . import MovieGenreModel
@@ -42,25 +41,28 @@ def render_card(
 
     A section appears when what it reports exists. Arguments as of `publish_model`.
     """
-    from . import MovieGenreModel
     from .data import file_hash
     from .prediction_movie_genre import resolve_rule, thresholds_of
 
     folder = Path(folder)
-    model = MovieGenreModel.from_pretrained(folder).eval()
+    model = load(str(folder))
     training, evaluation = public_record(_json(folder / "training.json")), _json(folder / "evaluation.json")
     further = {path.stem: _json(path) for path in sorted(Path(results).glob("*.json"))} if results else {}
     # Scores of films kept aside; without them those of the validation films.
     tested = evaluation or training.get("results", {}).get("validation", {})
     trained_on = training.get("data", {})
-    is_tmdb = trained_on.get("sha256") == TMDB_LIST
+    known = trained_on.get("sha256")
+    is_tmdb = known == TMDB_LIST
     source = trained_on.get("source", "films")
     scored_on = (evaluation.get("data") or trained_on).get("source", source)
     scored_name = "TMDB top-rated films" if is_tmdb and scored_on == source else scored_on
-    scored_name += ", test part" if evaluation else ", validation part"
-    known = trained_on.get("sha256")
+    told = evaluation.get("data") or {}
+    # Among the films that it was trained or tuned on, unless it is said that these were kept aside.
+    seen = known is not None and told.get("sha256") == known and told.get("split") != "test"
+    part = told.get("split") if evaluation else "validation"
+    scored_name += f", {part} part" if part else ""
     english = known is not None and known in (TMDB_LIST, file_hash(ROOT / "data" / "movies.csv"))
-    base_model = _bare(getattr(model.config, "base_model", None) or training.get("base_model") or "") or None
+    base_model = bare(model.config.base_model or "") or None
     scores = _eval_results(tested, scored_on, scored_name)
     if own := further.get("own_films"):
         figures = own["systems"]["checkpoint, all"]
@@ -97,6 +99,7 @@ def render_card(
         tested=tested,
         results=further,
         source=source,
+        seen=seen,
         is_tmdb=is_tmdb,
         english=english,
         base_model=base_model,
@@ -107,7 +110,7 @@ def render_card(
     return re.sub(r"\n{3,}", "\n\n", card)
 
 
-def _bare(word: str) -> str:
+def bare(word: str) -> str:
     """Bare names of files that are somewhere else, of several with commas each; any other word as it is."""
     return ",".join(re.sub(r"^(--[\w-]+=)?(\.\.|~|/).*/", r"\1", part) for part in word.split(","))
 
@@ -116,11 +119,10 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """training.json for everybody: with bare names for files that are somewhere else on the machine of the training."""
     public = dict(record)
     if "command" in record:
-        with suppress(ValueError):  # a record of the time when words were not quoted
-            public["command"] = shlex.join(map(_bare, shlex.split(record["command"])))
+        public["command"] = shlex.join(map(bare, shlex.split(record["command"])))
     if "arguments" in record:
         told = record["arguments"].items()
-        public["arguments"] = {name: _bare(value) if isinstance(value, str) else value for name, value in told}
+        public["arguments"] = {name: bare(value) if isinstance(value, str) else value for name, value in told}
     return public
 
 
@@ -194,5 +196,12 @@ def _figures(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A results file; nothing where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """A results file; nothing where there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None

@@ -89,7 +89,7 @@ def answer(prediction: GenrePrediction, judged: Verdict, read: int) -> str:
 
 def invitation() -> str:
     """What stands in the answer's place before there is one."""
-    return '<div class="mg-answer mg-quiet"><p>The genres will stand here.</p></div>'
+    return '<div class="mg-answer mg-quiet" role="status"><p>The genres will stand here.</p></div>'
 
 
 def probability_bars(
@@ -119,7 +119,8 @@ def probability_bars(
             figure += f" ± {spread[genre] * 100:.0f}"
         rows.append(
             f'<tr class="{"on" if genre in chosen else "off"}" title="{escape(title)}"><th scope="row">{escape(genre)}'
-            f'</th><td><div class="mg-track">{marks}</div></td><td>{figure}</td></tr>'
+            f'</th><td><div class="mg-track" role="img" aria-label="{escape(title)}">{marks}</div></td>'
+            f"<td>{figure}</td></tr>"
         )
     key = '<i class="mg-line"></i>threshold' if limits else "whole sets of genres are compared, not one by one"
     if spread:

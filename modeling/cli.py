@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import __version__
-from .backends import ROOT, load, locate, model_file, model_path, share_of_cores
+from .backends import ROOT, load, locate, model_path, model_record, share_of_cores
 
 if TYPE_CHECKING:  # heavy imports wait until a command needs them: --help answers at once
     import numpy as np
@@ -89,7 +89,7 @@ class Films:
         genre_map: str,
         skip_bad_rows: bool,
     ) -> None:
-        from .data import Columns, DataError, assign_splits, genre_matrix, parse_genre_map, read_films, read_split
+        from .data import Columns, DataError, genre_matrix, parse_genre_map, read_films, read_split, row_hash
 
         if split_file is not None and split is None:
             raise ValueError("--split-file says which films are of a --split: name one of train, validation, test")
@@ -103,15 +103,15 @@ class Films:
         if problems:
             print(f"{len(problems)} bad rows left out, the first: {problems[0]}", file=sys.stderr)
         if split is not None:
+            parts = list(films["split"])
             if split_file is not None:
-                films = assign_splits(films, stored=read_split(split_file))
-            elif not any(films["split"]):
+                where = {row: name for name, rows in read_split(split_file).items() for row in rows}
+                parts = [where.get(row_hash(text), "train") for text in films["description"]]
+            elif not any(parts):
                 raise DataError(f"{data} has no split column: name a --split-file, or leave --split out")
-            keep = [i for i, name in enumerate(films["split"]) if name == split]
+            keep = [i for i, name in enumerate(parts) if name == split]
             if not keep:
-                raise DataError(
-                    f"{data} has no film of the split {split!r}; it has {', '.join(sorted(set(films['split'])))}"
-                )
+                raise DataError(f"{data} has no film of the split {split!r}; it has {', '.join(sorted(set(parts)))}")
             films = films.select(keep)
         self.rows = films
         self.truth = genre_matrix(films, model.config.genres)
@@ -165,6 +165,8 @@ def _read_off_topic(path: Path) -> tuple[list[str], list[str]]:
     for number, row in enumerate(rows, 1):
         if not WORD.search(row["text"] or ""):
             raise ValueError(f"--off-topic {path}: text {number} has no words")
+        if row["kind"] in (None, "", "all"):
+            raise ValueError(f"--off-topic {path}: text {number} is of the kind {row['kind']!r}: name another")
     return [row["text"] for row in rows], [row["kind"] for row in rows]
 
 
@@ -268,7 +270,7 @@ def predict(
         if mc_samples and seed is None:
             options["seed"] = 0  # a run that goes on after a kill, or is split, draws what any other would
         loaded.predict_genres("A film.", **options)  # a wrong option is told before anything is written
-        about = {"model": model, "revision": _identity(model, revision, backend), "backend": backend, **options}
+        about = {"model": _identity(model, revision, backend), "backend": backend, **options}
         rank, world_size = (int(os.environ.get(*pair)) for pair in (("RANK", "0"), ("WORLD_SIZE", "1")))
         rows = predict_file(
             source,
@@ -326,14 +328,15 @@ def _described(texts: list[str] | None) -> Iterator[list[str]]:
 
 
 def _identity(model: str, revision: str | None, backend: str) -> str:
-    """What tells a model from the same folder's or repository's at another time: hash of its files, or its commit."""
+    """What tells a model from any other, wherever it lies: hash of its files, or repository and commit."""
     from .data import file_hash
 
     if not Path(model).is_dir():
         from huggingface_hub import hf_hub_download
 
         # It has just been loaded: the cache knows which commit the revision was.
-        return Path(hf_hub_download(model, "config.json", revision=revision, local_files_only=True)).parent.name
+        file = hf_hub_download(model, "config.json", revision=revision, local_files_only=True)
+        return f"{model}@{Path(file).parent.name}"
     folder = Path(model)
     if backend == "onnx" and not (folder / "model.onnx").exists():
         folder /= "onnx"
@@ -390,8 +393,12 @@ def evaluate(
     from .prediction_movie_genre import choose, resolve_rule
 
     others = None if off_topic is None else _read_off_topic(off_topic)
+    read = {Path(name).resolve() for name in (data, off_topic) if name is not None}
     for path in (output, disagreements, probabilities):
         if path is not None:
+            if path.resolve() in read:
+                raise ValueError(f"{path} is read, or written already by another option: name another file")
+            read.add(path.resolve())
             _check_writable(path)
     loaded = load(model, revision, backend=backend)
     config = loaded.config
@@ -470,17 +477,17 @@ def tune(
         print(f"{len(config.label_sets):,} sets of genres, weight {config.label_set_weight:.3f}")
     else:
         found = tune_thresholds(films.truth, films.probabilities, objective, min_genres=config.min_genres)
-        thresholds = [round(float(value), 4) for value in found]
+        thresholds = found.tolist()
         config.threshold_profiles = (config.threshold_profiles or {}) | {objective: thresholds}
         for genre, threshold in zip(config.genres, thresholds, strict=True):
             print(f"{genre:<16} {threshold:.3f}")
     config.default_profile = objective
     loaded.save_pretrained(output)
     if weights := model_path(model, revision, "model.safetensors"):
-        shutil.copy(weights, output)  # as they are stored, maybe in 16 bits
+        shutil.copyfile(weights, output / "model.safetensors")  # as they are stored, maybe in 16 bits
     loaded.tokenizer.save_pretrained(output)
-    if record := model_file(model, revision, "training.json"):  # the card says by it where the model comes from
-        told = {name: value for name, value in json.loads(record).items() if name != "results"}  # of another rule
+    if record := model_record(model, revision, "training.json"):  # the card says by it where the model comes from
+        told = {name: value for name, value in record.items() if name != "results"}  # of another rule
         (output / "training.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"profile {objective!r} is the default of the model in {output}")
 
@@ -602,7 +609,7 @@ def export(
     try:
         from .export import export as write
     except ImportError as error:
-        raise ValueError(f"{error.name} is not installed: pip install 'movie-genre-model[onnx]'") from None
+        raise ValueError(f"{error.name} is not installed: pip install '.[onnx]'") from None
     write(load(model, revision), output, int8=int8)
     size = (output / "model.onnx").stat().st_size
     print(f"{'int8' if int8 else 'float32'} ONNX model in {output}, {size / 1e6:.0f} MB")
@@ -621,18 +628,17 @@ def _write_disagreements(path: Path, films: Films, chosen: "np.ndarray", genres:
         for i, loss, surprising, missing in disagreements(films.truth, films.probabilities, limit):
             row, p = films.rows[i], films.probabilities[i]
             model = ", ".join(genres[g] for g in np.argsort(-p) if chosen[i, g])
-            writer.writerow(
-                [
-                    row["place"],
-                    formula_safe(row["movie_name"]),
-                    ", ".join(row["genre"]),
-                    model,
-                    f"{genres[surprising]} {p[surprising]:.3f}",
-                    "" if missing is None else f"{genres[missing]} {p[missing]:.3f}",
-                    f"{loss:.4f}",
-                    formula_safe(row["description"]),
-                ]
-            )
+            cells = [
+                row["place"],
+                row["movie_name"],
+                ", ".join(row["genre"]),
+                model,
+                f"{genres[surprising]} {p[surprising]:.3f}",
+                "" if missing is None else f"{genres[missing]} {p[missing]:.3f}",
+                f"{loss:.4f}",
+                row["description"],
+            ]
+            writer.writerow(map(formula_safe, cells))
 
 
 def _show(figures: dict[str, Any]) -> None:
@@ -640,7 +646,7 @@ def _show(figures: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # genres are the model's, kinds of texts the caller's
     table = Table("", "score", "95 % interval", title=f"{figures['rows']:,} films")
     for name, (lower, upper) in figures["intervals"].items():
         table.add_row(name.replace("_", " "), f"{figures[name]:.3f}", f"{lower:.3f} to {upper:.3f}")

@@ -120,8 +120,7 @@ class MovieGenreConfig(PreTrainedConfig):
         if self.threshold_profiles is None:
             self.threshold_profiles = {}
         super().__post_init__(**kwargs)
-        labels = {int(index): label for index, label in (self.id2label or {}).items()}
-        self.id2label = dict(sorted(labels.items()))
+        self.id2label = dict(sorted((self.id2label or {}).items()))
         self.label2id = {label: index for index, label in self.id2label.items()}
 
     @property
@@ -202,8 +201,8 @@ class MovieGenreConfig(PreTrainedConfig):
         if self.format_version > 1:
             raise ValueError(
                 f"format_version={self.format_version} is newer than this code, which reads 1: update the package "
-                "(pip install --upgrade movie-genre-model), or load with trust_remote_code=True where it is not "
-                "installed, which takes the code that lies with the weights"
+                "from its repository, or load with trust_remote_code=True where it is not installed, which takes the "
+                "code that lies with the weights"
             )
         if self.format_version < 1:
             raise ValueError(f"format_version={self.format_version} never was: versions count from 1")

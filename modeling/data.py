@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_dataset
 
-from .prediction_movie_genre import WORD
+from .prediction_movie_genre import SURROGATE, WORD
 
 SPLITS = ("train", "validation", "test")
 GENRE_MAP = {"Sci-Fi": "Science Fiction", "SciFi": "Science Fiction", "Science-Fiction": "Science Fiction"}
@@ -36,6 +36,7 @@ OWN_COLUMNS = ("movie_name", "genre", "description", "split", "place")  # of eve
 MAX_COLUMNS = 1000
 MAX_CELL_CHARACTERS = 1_000_000
 MAX_LINE_CHARACTERS = 16_000_000
+MAX_GENRE_CHARACTERS = 10_000
 NOTHING = ("none", "nan", "null", "n a", "na")  # how programs write a missing value, normalised
 PROBLEMS_SHOWN = 20
 DELIMITERS = ",;\t|"
@@ -43,7 +44,7 @@ DELIMITERS = ",;\t|"
 # Where another delimiter than the comma is usual, a cell may begin in the middle of a text.
 FORMULA = re.compile(r"^[\s\"\ufeff]*[=+\-@＝＋－＠]|^[\t\r\n\0]")
 FORMULA_INSIDE = re.compile(r"([;|\t\r\n\0](?:[^\S\t\r\n]|[\"\ufeff])*)([=+\-@＝＋－＠])")
-SURROGATE = re.compile("[\ud800-\udfff]")
+QUOTES_THAT_MEET = re.compile(r"""(['"])\s+['"]""")
 NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
 
 
@@ -186,6 +187,11 @@ def read_films(
         raise DataError(f"{problems.report()}\nmend them, or leave them out with --skip_bad_rows")
     if not rows:
         raise DataError(problems.nothing_left())
+    if known is None:  # of the spellings that differ in case alone, the most frequent one
+        counted = Counter(name for row in rows for name in row["genre"]).most_common()
+        usual = {name.casefold(): name for name, _ in reversed(counted)}
+        for row in rows:
+            row["genre"] = list(dict.fromkeys(usual[name.casefold()] for name in row["genre"]))
     keys = dict.fromkeys(key for row in rows for key in row)
     if len(keys) > MAX_COLUMNS + len(OWN_COLUMNS):  # JSON Lines, each with columns of its own
         raise DataError(f"{source} has {len(keys):,} columns, more than {MAX_COLUMNS:,}")
@@ -223,8 +229,9 @@ def stream_rows(
 def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str]:
     """Genre names of one cell.
 
-    Understands `Action, Comedy`, `Action|Comedy`, `['Action', 'Comedy']`, TMDB's `[{"id": 28, "name": "Action"}]` and
-    real lists of either.
+    Understands `Action, Comedy`, `Action|Comedy`, `['Action', 'Comedy']`, TMDB's `[{"id": 28, "name": "Action"}]`,
+    Freebase's `{"/m/02kdv5l": "Action"}` and real lists of names or such objects. Names have single blanks, aliases any
+    case; what stands for nothing is left out beside others.
 
     Raises:
         DataError: if the cell has another form.
@@ -233,16 +240,24 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
         return []
     if isinstance(value, str):
         text = value.strip()
-        if text.startswith("["):
+        if text.startswith(("[", "{", "(")):
+            if len(text) > MAX_GENRE_CHARACTERS:  # what Python makes of some texts takes the square of their length
+                raise DataError(f"genre has {len(text):,} characters, more than {MAX_GENRE_CHARACTERS:,}")
             try:
                 value = json.loads(text)
             except (ValueError, RecursionError):
+                if QUOTES_THAT_MEET.search(text):  # as NumPy writes a list; Python would make one name of two
+                    raise DataError(f"genre {_short(text)} lacks commas between its names") from None
                 try:
                     value = ast.literal_eval(text)
                 except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
                     raise DataError(f"genre {_short(text)} is not a list that can be read") from None
         else:
-            value = re.split(r"[|;]" if re.search(r"[|;]", text) else ",", text)
+            value = re.split(r"[|;\n]" if re.search(r"[|;\n]", text) else ",", text)
+    if isinstance(value, Mapping):
+        value = [value] if "name" in value else list(value.values())
+    if isinstance(value, set):
+        value = sorted(value, key=str)
     if not isinstance(value, (list, tuple)):
         raise DataError(f"genre is a {type(value).__name__}, expected text or a list")
     names: list[Any] = [item.get("name") if isinstance(item, Mapping) else item for item in value]
@@ -251,8 +266,10 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
             raise DataError(f"genre holds something other than names ({type(name).__name__})")
         if SURROGATE.search(name):
             raise DataError("genre holds half a character (a lone surrogate, \\ud800 to \\udfff)")
-    stripped = [name.strip() for name in names if name.strip()]
-    return list(dict.fromkeys(aliases.get(name, name) for name in stripped))
+    known = {alias.casefold(): name for alias, name in aliases.items()}
+    single = [" ".join(name.split()) for name in names]
+    found = [name for name in dict.fromkeys(known.get(name.casefold(), name) for name in single) if name]
+    return [name for name in found if normalise(name) not in NOTHING] or found
 
 
 def spellings(genres: Sequence[str]) -> Callable[[str], str]:
@@ -381,7 +398,13 @@ def _draw(
     # Iterative stratification (Sechidis et al. 2011) keeps every genre's share.
     splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=count, random_state=seed)
     _, drawn = next(splitter.split(labels, labels))
-    chosen = {groups[i] for i in drawn}
+    left = labels.sum(axis=0) - labels[drawn].sum(axis=0)
+    chosen = set()
+    for i in drawn:
+        if (labels[i] * (left == 0)).any():  # the last one with a genre, which could not be learned without
+            left += labels[i]
+        else:
+            chosen.add(groups[i])
     return [target if row in chosen and name == "train" else name for row, name in zip(hashes, names, strict=True)]
 
 
@@ -477,7 +500,8 @@ def _find_columns(record: Record, columns: Columns, source: str, require_genre: 
         elif name == "description" or (name == "genre" and require_genre):
             flag = {"genre": "--genre_column", "description": "--text_column"}[name]
             raise DataError(
-                f"{source} has no {name} column; it has {_short(', '.join(record.values))}: name it with {flag}"
+                f"{source} has no {name} column; it has {_short(', '.join(record.values))}: rename it, or name it with "
+                f"{flag}"
             )
     return found
 
@@ -503,8 +527,8 @@ def _records(source: str, problems: Problems) -> Iterator[Record]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         yield from _parquet_records(source)
-    elif head[:2] in (b"\x1f\x8b", b"PK", b"BZ") or head in (b"\xfd7zX", b"\x28\xb5\x2f\xfd"):
-        raise DataError(f"{source} is compressed: unpack it first")
+    elif head.startswith((b"\x1f\x8b", b"BZh")) or head in (b"PK\x03\x04", b"\xfd7zX", b"\x28\xb5\x2f\xfd"):
+        raise DataError(f"{source} is compressed, or a spreadsheet: unpack it, or save it as CSV, first")
     elif head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{source} is UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
     elif suffix in (".jsonl", ".json", ".ndjson"):
@@ -605,8 +629,9 @@ def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
         if values is None:
             return
         if header is None:
-            _check_header(values, place)
             header = values
+            names = [name or f"column_{number}" for number, name in enumerate(header, 1)]
+            _check_header(names, place)
         elif not values:
             continue
         elif len(values) != len(header):
@@ -614,13 +639,13 @@ def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
         elif values == header:
             problems.add(place, "the header stands here again")
         else:
-            yield Record(place, dict(zip(header, values, strict=True)))
+            yield Record(place, dict(zip(names, values, strict=True)))
 
 
 def _check_header(header: Sequence[str], place: str) -> None:
     if len(header) > MAX_COLUMNS:
         raise DataError(f"{place}: {len(header):,} columns, more than {MAX_COLUMNS:,}")
-    doubled = [name for name, count in Counter(header).items() if count > 1 and name]
+    doubled = [name for name, count in Counter(header).items() if count > 1]
     if doubled:
         raise DataError(f"{place}: column {doubled[0]!r} stands more than once in the header")
 

@@ -108,7 +108,7 @@ def tune_thresholds(
         seed: of the folds.
 
     Returns:
-        (genres,) thresholds.
+        (genres,) thresholds, to four digits.
 
     Raises:
         ValueError: for an unknown objective or fewer films than folds.
@@ -127,7 +127,7 @@ def tune_thresholds(
             candidate[held] = choose(probabilities[held], _shrink(common, own, truth[fit], strength), min_genres)
     best = int(np.argmax([score(truth, candidate) for candidate in chosen]))
     common, own = _fit(truth, probabilities, score, min_genres)
-    return _shrink(common, own, truth, SHRINKAGE[best])
+    return _shrink(common, own, truth, SHRINKAGE[best]).round(4)
 
 
 def tune_profiles(
@@ -135,10 +135,7 @@ def tune_profiles(
 ) -> dict[str, list[float]]:
     """Thresholds for every objective that has some, to be kept in the model's configuration under its name."""
     return {
-        objective: [
-            round(float(value), 4)
-            for value in tune_thresholds(truth, probabilities, objective, min_genres=min_genres, seed=seed)
-        ]
+        objective: tune_thresholds(truth, probabilities, objective, min_genres=min_genres, seed=seed).tolist()
         for objective in THRESHOLD_OBJECTIVES
     }
 

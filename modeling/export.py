@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from .modeling_movie_genre import MovieGenreModel
 from .onnx_runtime import CLASSIFIER_FILE, INPUTS, MODEL_FILE, OUTPUTS
@@ -47,7 +47,7 @@ def export(model: MovieGenreModel, output: str | Path, *, int8: bool = False) ->
     tokenizer = model.tokenizer
     output.mkdir(parents=True, exist_ok=True)
     onnx.save_model(build_graph(model, int8=int8), output / MODEL_FILE)
-    save_file(classifier_weights(model), output / CLASSIFIER_FILE)
+    (output / CLASSIFIER_FILE).write_bytes(save(classifier_weights(model)))
     values = model.config.to_dict()
     for name in ("auto_map", "_name_or_path"):  # code that stays with the PyTorch model, and where that was
         values.pop(name, None)
@@ -64,8 +64,9 @@ def classifier_weights(model: MovieGenreModel) -> dict[str, np.ndarray]:
         layer = getattr(model.classifier, name)
         with torch.inference_mode():
             # Asked of the layer, whatever it is made of: what it adds, and what it does to each unit vector.
-            bias = layer(torch.zeros(width, device=model.device))
-            weight = layer(torch.eye(width, device=model.device)) - bias
+            units = torch.eye(width, device=model.device, dtype=model.dtype)
+            bias = layer(torch.zeros_like(units[0]))
+            weight = layer(units) - bias
         weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
         width = len(bias)
     return {name: value.float().numpy(force=True) for name, value in weights.items()}

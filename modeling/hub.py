@@ -29,7 +29,7 @@ from huggingface_hub.utils.sha import git_hash
 
 from . import __version__
 from .backends import ROOT
-from .card import public_record, render_card, render_space_card
+from .card import bare, public_record, render_card, render_space_card
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -54,10 +54,10 @@ MODEL_FILES = (
 RECORDS = ("training.json", "evaluation.json", "*.png", "onnx/*.onnx", "onnx/*.json", "onnx/*.safetensors")
 DATA_FILES = ("README.md", "*.csv")
 SPACE_FILES = ("app.py", "requirements.txt", "modeling/*.py", "data/movies.csv")
-# What an earlier push, by other means, may have left, and what must not stay.
+# What an earlier push may have left, and must not stay: pickles, and what was said of other weights, or made from them.
 OBSOLETE: dict[Kind, tuple[str, ...]] = {
-    "model": ("*.bin", "*.pt", "*.pth", "*.pkl"),
-    "dataset": (),
+    "model": ("*.bin", "*.pt", "*.pth", "*.pkl", "training.json", "evaluation.json", "genres.png", "onnx/*"),
+    "dataset": ("*.csv",),
     "space": ("modeling/*.py",),
 }
 
@@ -138,6 +138,10 @@ def publish_model(
     repo = hub.full_name(repo)
     card = render_card(folder, repo, tag=tag, license=license, dataset=dataset, results=results)
     files["README.md"] = card.encode()
+    for name in ("config.json", "onnx/config.json"):
+        config = json.loads(files.get(name, b"{}"))
+        if (base := config.get("base_model")) and bare(base) != base:
+            files[name] = (json.dumps(config | {"base_model": bare(base)}, indent=2) + "\n").encode()
     if record := files.get("training.json"):
         public = public_record(json.loads(record))
         files["training.json"] = (json.dumps(public, indent=1, ensure_ascii=False) + "\n").encode()
@@ -195,7 +199,7 @@ def publish_space(
     hub = _Hub(token, dry_run)
     repo, model = hub.full_name(repo), hub.full_name(model)
     commit, there = hub.model(model, model_revision)
-    preload = [name for name in MODEL_FILES if name in there]
+    preload = [name for name in (*MODEL_FILES, "README.md", "evaluation.json", "training.json") if name in there]
     gradio = re.search(rb"^gradio==(.+)$", files["requirements.txt"], re.M)
     assert gradio is not None  # requirements.txt pins it
     files["README.md"] = render_space_card(model, commit, preload, gradio[1].decode()).encode()
@@ -317,8 +321,6 @@ class _Hub:
             self._create(kind, repo, private)
             if branch != "main":
                 api.create_branch(repo, branch=branch, repo_type=kind, exist_ok=True)
-            if variables:
-                self._set(repo, variables)
             changes = _compare(kind, files, self._tree(kind, repo, branch) or {})
             operations = [CommitOperationAdd(c.path, files[c.path]) for c in changes if c.what in ("new", "changed")]
             removals = [CommitOperationDelete(c.path) for c in changes if c.what == "removed"]
@@ -328,6 +330,8 @@ class _Hub:
                 ).oid
             else:
                 commit = str(api.repo_info(repo, repo_type=kind, revision=branch).sha)
+            if variables:  # now that the code is there which they are for
+                self._set(repo, variables)
             if tag and tagged is None:
                 api.create_tag(repo, tag=tag, revision=commit, repo_type=kind)
         return Publication(repo, changes, commit, tag)

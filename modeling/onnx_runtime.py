@@ -165,12 +165,12 @@ class MovieGenreOnnx:
             seed: makes Monte-Carlo results repeatable.
 
         Raises:
-            TypeError: if a text is not a string.
+            TypeError: if a text is not a string, or an option has the wrong type.
             ValueError: if a text has no words, an option lies outside its range, or asks for what ONNX cannot do.
         """
         config = self.config
         single = isinstance(texts, str)
-        texts = check_texts([texts] if isinstance(texts, str) else texts, mc_samples, batch_size)
+        texts = check_texts(texts, mc_samples, batch_size, stride, seed)
         check_attribution(attribution, genre, config.genres)
         if attribution == "gradient":
             raise ValueError("attribution='gradient' needs gradients, which an ONNX model has not: use MovieGenreModel")
@@ -183,13 +183,15 @@ class MovieGenreOnnx:
         if not texts:
             return []
         fast: Any = self.tokenizer if tokenizer is None else getattr(tokenizer, "backend_tokenizer", tokenizer)
-        first, last = fast.encode("").ids  # what begins and ends a text, by whatever name
+        if fast.truncation or fast.padding:  # left by an earlier call of the caller's
+            fast = Tokenizer.from_str(fast.to_str())
+            fast.no_truncation()
+            fast.no_padding()
         encoded = fast.encode_batch(texts, add_special_tokens=False)
         windows = split_windows(
             [text.ids for text in encoded],
             [text.offsets for text in encoded],
-            first,
-            last,
+            fast.encode("").ids,
             config.max_position_embeddings,
             stride,
         )

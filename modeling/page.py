@@ -1,6 +1,7 @@
 """The page: four tabs around a service, and Gradio's endpoints behind the last one."""
 
 import csv
+import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,10 @@ GENRES_GIVEN = "Films given each genre"
 FIELDS = ["text", "rule", "threshold", "uncertain", "samples", "words", "genre", "windows"]
 LINK, COPIED, NOTHING = "Copy the link to this result", "The link is copied", "No result yet to link to"
 NO_LINK = f"No link: with its text it would be longer than {MAX_LINK:,} characters"
-WRITE_LINK = f"""(...now) => {{
+# The options as they were asked with: when the answer comes, the fields may hold others.
+REMEMBER = "(...now) => { window.asked = now; return now; }"
+WRITE_LINK = f"""() => {{
+    const now = window.asked;
     const query = new URLSearchParams(location.search);
     {FIELDS}.forEach((field, i) => query.set(field, now[i]));
     const short = query.toString().length <= {MAX_LINK};
@@ -97,8 +101,11 @@ def examples() -> dict[str, str]:
     return {film["movie_name"]: film["description"] for film in films[step // 2 :: step][:EXAMPLES]}
 
 
-def open_link(choices: Mapping[str, Sequence[str]], ranges: Mapping[str, tuple[float, float]]) -> str:
-    """JavaScript that takes the options from the address, as far as they are among `choices` or within `ranges`."""
+def open_link(choices: Mapping[str, Sequence[str]], ranges: Mapping[str, tuple[float, float]], whole: str) -> str:
+    """JavaScript that takes the options from the address, as far as they are among `choices` or within `ranges`.
+
+    The option `whole` is a whole number.
+    """
     return f"""(...now) => {{
         const query = new URLSearchParams(location.search), fields = {FIELDS};
         const choices = {json.dumps(choices)}, ranges = {json.dumps(ranges)};
@@ -107,7 +114,8 @@ def open_link(choices: Mapping[str, Sequence[str]], ranges: Mapping[str, tuple[f
             const field = fields[i], given = query.get(field);
             if (given === null || choices[field]?.includes(given) === false) return value;
             const number = given.trim() && Number(given), [least, most] = ranges[field] ?? [];
-            if (field in ranges) return number !== "" && number >= least && number <= most ? number : value;
+            const fits = number !== "" && number >= least && number <= most;
+            if (field in ranges) return fits && (field !== "{whole}" || number % 1 === 0) ? number : value;
             return typeof value === "boolean" ? given === "true" : given;
         }});
     }}"""
@@ -134,23 +142,29 @@ def highlighted(text: str, weights: Sequence[tuple[int, int, float]]) -> list[tu
     return [piece for piece in [*pieces, (text[position:], None)] if piece[0]]
 
 
-def rule_choices(service: Service) -> list[tuple[str, str]]:
-    """Decision rules to choose from, the model's default first."""
-    return [(PROFILES.get(name, name), name) for name in service.profiles] + [(ONE_THRESHOLD, ONE_THRESHOLD)]
+def profile_choices(service: Service) -> list[tuple[str, str]]:
+    """The model's decision profiles to choose from, the default one first; where it has none, 0.5 for every genre."""
+    default = [] if service.model.config.default_profile else [("0.5 for every genre", "")]
+    return default + [(PROFILES.get(name, name), name) for name in service.profiles]
 
 
 def classify_tab(service: Service, page: gr.Blocks) -> None:
     """A description, its options and what comes of them."""
-    rules, explained = rule_choices(service), [MOST_PROBABLE, *service.genres]
+    rules, explained = [*profile_choices(service), (ONE_THRESHOLD, ONE_THRESHOLD)], [MOST_PROBABLE, *service.genres]
     ways = [POOLING] if service.backend == "onnx" else [POOLING, GRADIENT]
 
+    def decision(rule: str, threshold: float) -> float | str | None:
+        return threshold if rule == ONE_THRESHOLD else rule or None
+
     def empty(rule: str, threshold: float) -> str:
-        return charts.probability_bars(None, service.genres, service.rule(threshold if rule == ONE_THRESHOLD else rule))
+        """The bars' frame, before there is something to read."""
+        return charts.probability_bars(None, service.genres, service.rule(decision(rule, threshold)))
 
     def classify(
         text: str, rule: str, threshold: float, uncertain: bool, samples: int, words: str, genre: str, windows: bool
     ) -> tuple[str, str, gr.HighlightedText]:
-        decision = threshold if rule == ONE_THRESHOLD else rule
+        if not (text and text.strip()):
+            return charts.invitation(), empty(rule, threshold), gr.HighlightedText([], label=SPOKE)
         stride = service.model.config.max_position_embeddings // 4 if windows else None
 
         def explain(genre: str) -> PredictRequest:
@@ -161,8 +175,8 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
                 service.check(explain(service.genres[0]))  # what is too long to explain is not read first
             request = validated(
                 descriptions=[text],
-                threshold=decision,
-                mc_samples=int(samples) if uncertain else 0,
+                threshold=decision(rule, threshold),
+                mc_samples=samples if uncertain else 0,
                 attribution="pooling",
                 stride=stride,
                 seed=0,  # the same link shows the same result
@@ -173,7 +187,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
                 if genre == MOST_PROBABLE:
                     genre = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
                 weights = service.predict(explain(genre))[0].word_weights
-            decided = service.rule(decision)
+            decided = service.rule(decision(rule, threshold))
         except RefusedError as error:
             raise shown(error) from None
         spread = {name: value.std for name, value in (prediction.uncertainty or {}).items()}
@@ -185,12 +199,6 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
                 label=f"{SPOKE} for {genre}, or against it" if words == GRADIENT else SPOKE,
             ),
         )
-
-    def again(text: str, *options: Any) -> Any:
-        """The same with other options, once there is something to read."""
-        if text.strip():
-            return classify(text, *options)
-        return charts.invitation(), empty(options[0], options[1]), gr.HighlightedText([], label=SPOKE)
 
     with gr.Row():
         with gr.Column():
@@ -243,25 +251,28 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
     hidden: dict[str, Any] = {"api_visibility": "private"}
     shared: dict[str, Any] = {"concurrency_limit": serving.CONCURRENCY, "concurrency_id": "model", **hidden}
     rule.change(lambda rule: gr.Slider(interactive=rule == ONE_THRESHOLD), rule, threshold, queue=False, **hidden)
-    asked = gr.on([text.submit, button.click], classify, options, results, show_progress="minimal", **shared)
-    changed = gr.on(
-        [rule.input, threshold.release, uncertain.input, samples.release, words.input, genre.input, windows.input],
-        again, options, results, show_progress="minimal", trigger_mode="always_last", **shared,
+    # One event, however it is asked: of several, an earlier one's answer might come last.
+    asked = gr.on(
+        [
+            *(text.submit, button.click, rule.input, threshold.release, uncertain.input, samples.release),
+            *(words.input, genre.input, windows.input),
+        ],
+        classify, options, results, js=REMEMBER, show_progress="minimal", trigger_mode="always_last", **shared,
     )  # fmt: skip
     opened = open_link(
         {"rule": [value for _, value in rules], "words": ways, "genre": explained},
         {"threshold": (0, 1), "samples": (2, serving.MAX_SAMPLES)},
+        whole="samples",
     )
     # Past the queue: a client whose first event ends just as it sends its next may wait for that in vain.
-    page.load(None, options, options, js=opened, **hidden).then(again, options, results, queue=False, **hidden)
-    for event in (asked, changed):
-        event.success(None, options, link, js=WRITE_LINK, **hidden)
+    page.load(None, options, options, js=opened, **hidden).then(classify, options, results, queue=False, **hidden)
+    asked.success(None, None, link, js=WRITE_LINK, **hidden)
     link.click(None, link, link, js=COPY_LINK, **hidden)
 
 
 def batch_tab(service: Service) -> None:
     """A file of films and what comes of it."""
-    rules = rule_choices(service)[:-1] or [("0.5 for every genre", "")]
+    rules = profile_choices(service)
     size = f"{serving.MAX_BODY_MB} MB, {serving.MAX_ROWS:,} films"
 
     def read(path: str | None, rule: str, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
@@ -310,6 +321,11 @@ def batch_tab(service: Service) -> None:
         label="Where file and model disagree most: films that may be mislabelled", interactive=False, wrap=True,
         visible=False, max_height=420, elem_id="disagreements",
         column_widths=["70px", "220px", "240px", "240px", "150px", "150px", "90px"],
+    )  # fmt: skip
+    # Another file's result is not this one's.
+    file.change(
+        lambda: ("Nothing read yet.", gr.DownloadButton(value=None, interactive=False)),
+        None, [told, download], queue=False, api_visibility="private",
     )  # fmt: skip
     button.click(
         read,
@@ -476,9 +492,23 @@ summary, result = client.predict(handle_file("films.csv"), api_name="/predict_ba
 
 ### From an agent
 
-With the `mcp` extra installed (`pip install "movie-genre-model[mcp]"`), the same functions are MCP tools at
+Where it is served with the `mcp` extra (`pip install -e ".[mcp]"` in a checkout), the same functions are MCP tools at
 `{base}/gradio_api/mcp/`.
 """
+
+
+def answer_in_json() -> None:
+    """Make MCP tools answer in JSON: Gradio would write an object as Python does."""
+    from gradio.mcp import GradioMCPServer
+
+    plain = GradioMCPServer.postprocess_output_data
+
+    def in_json(self: Any, data: Any, root_url: str) -> Any:
+        own = [isinstance(value, dict) and "path" not in value for value in data]  # what has a path is a file
+        told = [json.dumps(value, ensure_ascii=False) if mine else value for value, mine in zip(data, own, strict=True)]
+        return plain(self, told, root_url)
+
+    GradioMCPServer.postprocess_output_data = in_json  # type: ignore[method-assign]
 
 
 def fetch_nothing() -> None:
@@ -500,6 +530,8 @@ def fetch_nothing() -> None:
 def build(service: Service) -> gr.Blocks:
     """The page around a service."""
     fetch_nothing()
+    if importlib.util.find_spec("mcp"):
+        answer_in_json()
     # Uploads and results are deleted after an hour.
     with gr.Blocks(title="Movie genres", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(
@@ -515,4 +547,4 @@ def build(service: Service) -> gr.Blocks:
             api_tab(service, page)
         if os.environ.get("SPACE_ID"):
             gr.DuplicateButton("Duplicate this Space")
-    return page.queue(max_size=serving.QUEUE_SIZE)
+    return page.queue(max_size=serving.QUEUE_SIZE, api_open=False)

@@ -5,11 +5,12 @@ sends a `PredictRequest`, so that every limit binds them all.
 """
 
 import asyncio
-import json
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
@@ -23,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import __version__
-from .backends import Model, cores, load, locate, model_file
+from .backends import Model, cores, load, locate, model_file, model_record
 from .prediction_movie_genre import (
     WORD,
     GenrePrediction,
@@ -44,15 +45,15 @@ def setting(name: str, default: str, explanation: str) -> str:
     return os.environ.get(name) or default
 
 
-def number(name: str, default: int, explanation: str, most: int = 2**31) -> int:
-    """A setting that is a whole number from 1 to `most`.
+def number(name: str, default: int, explanation: str, least: int = 1, most: int = 2**31) -> int:
+    """A setting that is a whole number from `least` to `most`.
 
     Raises:
         ValueError: if the environment has something else.
     """
     value = setting(name, str(default), explanation)
-    if not value.isdecimal() or int(value) < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number from 1 on")
+    if not value.isdecimal() or int(value) < least:
+        raise ValueError(f"{name}={value!r} must be a whole number from {least} on")
     if int(value) > most:
         raise ValueError(f"{name}={value} must be at most {most:,}")
     return int(value)
@@ -70,7 +71,10 @@ MAX_BODY_MB = number("MAX_BODY_MB", 5, "megabytes of a request's body, uploads i
 MAX_CHARACTERS = number("MAX_CHARACTERS", 20_000, "characters of a description")
 MAX_DESCRIPTIONS = number("MAX_DESCRIPTIONS", 32, "descriptions in one REST request")
 MAX_ROWS = number("MAX_ROWS", 2_000, "films in one file")
-MAX_SAMPLES = number("MAX_SAMPLES", 100, "Monte-Carlo samples")
+MAX_SAMPLES = number("MAX_SAMPLES", 100, "Monte-Carlo samples", least=3)  # a slider from 2 on
+# Gradio's doors that nothing here needs: one stores what a visitor typed for any other to open, for ever; one gives a
+# stranger's video to ffmpeg.
+CLOSED = ("/gradio_api/deep_link", "/gradio_api/process_recording")
 DRAINED = 3  # times MAX_BODY_MB that are read of a body that is refused
 MAX_IN_WINDOWS = number("MAX_IN_WINDOWS", 20_000, "characters read in windows in one request")
 MAX_EXPLAINED = number("MAX_EXPLAINED", 8, "descriptions, or windows, explained by gradients in one REST request")
@@ -201,7 +205,7 @@ def complaint(errors: Any) -> str:
 
 async def misaddressed(request: Request, error: Exception) -> Response:
     """Reply to a call of a Gradio endpoint that does not exist, or that names other parameters than it has."""
-    if not request.url.path.startswith("/gradio_api/call/"):
+    if not request.url.path.startswith(("/gradio_api/call/", "/gradio_api/queue/join")):
         raise error
     if isinstance(error, KeyError):
         return JSONResponse({"error": f"no endpoint {error}: see /gradio_api/openapi.json"}, 404)
@@ -214,7 +218,9 @@ class Turnstile:
     def __init__(self, concurrency: int, queue: int) -> None:
         self.capacity = concurrency + queue
         self._places = threading.BoundedSemaphore(self.capacity)
-        self._turns = threading.BoundedSemaphore(concurrency)
+        self._free = concurrency
+        self._waiting: deque[object] = deque()  # who came first is served first
+        self._changed = threading.Condition()
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -234,7 +240,7 @@ class Turnstile:
     def turn(self, gone: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """To be entered by a holder of a place when it computes; a long job takes one turn for each part of it.
 
-        Turns come in no strict order.
+        Turns come in the order in which they are asked for, so that nobody waits longer than for a part of a long job.
 
         Args:
             gone: whether nobody waits for the answer any more.
@@ -242,15 +248,24 @@ class Turnstile:
         Raises:
             RefusedError: 499 if nobody does.
         """
-        mine = False
-        while not mine and not gone():
-            mine = self._turns.acquire(timeout=LOOK_SECONDS)
-        if not mine:
-            raise RefusedError(499, "nobody waits for the answer")
+        me = object()
+        with self._changed:
+            self._waiting.append(me)
+            try:
+                while not (left := gone()) and (not self._free or self._waiting[0] is not me):
+                    self._changed.wait(LOOK_SECONDS)
+                if left:
+                    raise RefusedError(499, "nobody waits for the answer")
+                self._free -= 1
+            finally:
+                self._waiting.remove(me)
+                self._changed.notify_all()
         try:
             yield
         finally:
-            self._turns.release()
+            with self._changed:
+                self._free += 1
+                self._changed.notify_all()
 
 
 class Service:
@@ -262,11 +277,13 @@ class Service:
         where = locate(name)
         threads = max(1, CPU_CORES // CONCURRENCY)
         self.model = load(where, revision, backend=backend, threads=threads) if model is None else model
-        self.name, self.revision, self.backend = name, revision, backend
+        # Visitors need not know where on this machine the model lies.
+        self.name, self.revision, self.backend = Path(name).name if Path(where).is_dir() else name, revision, backend
         cached = cache_alone(where, revision)
-        files = ("README.md", "evaluation.json", "training.json")
-        self.card, evaluation, training = (model_file(where, revision, file, cached) for file in files)
-        self.evaluation, self.training = _json(evaluation), _json(training)
+        self.card = model_file(where, revision, "README.md", cached)
+        self.evaluation, self.training = (
+            model_record(where, revision, file, cached) for file in ("evaluation.json", "training.json")
+        )
         self.turnstile = Turnstile(CONCURRENCY, QUEUE_SIZE)
         self.model.predict_genres("The first answer loads the tokenizer: not while somebody waits.")
 
@@ -390,8 +407,9 @@ class Service:
         return HealthReply(status="ok", model=self.name, backend=self.backend)
 
 
-def _json(text: str | None) -> dict[str, Any] | None:
-    return None if text is None else json.loads(text)
+async def nothing_here(_: Request) -> Response:
+    """Reply where Gradio has a door that this page does not use."""
+    return JSONResponse({"error": "nothing is here"}, 404)
 
 
 def app_kwargs(service: Service) -> dict[str, Any]:
@@ -459,7 +477,10 @@ def app_kwargs(service: Service) -> dict[str, Any]:
 
     # As an application behind routes it keeps its own error handlers, and Gradio's app keeps every other path.
     return {
-        "routes": [Route(path, rest) for path in ("/api/v1/{path:path}", "/healthz")],
+        "routes": [
+            *(Route(path, rest) for path in ("/api/v1/{path:path}", "/healthz")),
+            *(Route(path, nothing_here, methods=["GET", "POST"]) for path in CLOSED),
+        ],
         "middleware": [Middleware(BodyLimit)],
         "exception_handlers": {KeyError: misaddressed, TypeError: misaddressed},
     }

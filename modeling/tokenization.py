@@ -25,11 +25,14 @@ def load_tokenizer(source: str | Path | None, max_length: int) -> PreTrainedToke
         max_length: longest input of the model, in tokens.
 
     Raises:
-        ValueError: if there is none, or it does not mark a text's beginning and end by one token each, and padding.
+        ValueError: if there is none, it knows no words, or does not mark a text's beginning and end by one token each,
+            and padding.
     """
     tokenizer = AutoTokenizer.from_pretrained(
         local_source(str(source or _standard_source())), model_max_length=max_length, model_input_names=INPUT_NAMES
     )
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ValueError(f"{source} has a tokenizer that knows no words: its tokenizer.json is missing")
     nothing, text = tokenizer("")["input_ids"], tokenizer("a")["input_ids"]
     framed = len(nothing) == 2 and nothing == [text[0], text[-1]]
     if not tokenizer.is_fast or tokenizer.pad_token_id is None or not framed:

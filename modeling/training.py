@@ -85,6 +85,7 @@ from .warm_start import warm_start
 
 logger = logging.getLogger(__name__)
 
+UNKNOWN_SHARE = 0.05  # of the tokens: more unknown ones are told
 CURVE_ROWS = 1000  # at most so many training films, and no more than there are to validate, give the training curve
 SHOWN_SHARE = 0.1  # smaller shares get no figure in the genres' picture
 EMBEDDING_SCALE = 0.1  # large beside a step of AdamW, so that what the corpus taught is not overrun at once
@@ -504,7 +505,9 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         logger.info("%s is read when training ends: its own training may still go on", data.decision_from)
     elif data.decision_from:
         _load_twin(data.decision_from, films.genres)  # whatever is wrong with it is said now
+    _claim([output, *([Path(arguments.teacher_cache)] if arguments.encoder_teacher else [])])
     model, tokenizer = load_network(network, films, arguments.seed)
+    _warn_of_unknown(tokenizer, list(films.parts["train"]["description"]))
     logger.info(
         "films: %s; %d texts without genres; %d genres; %s parameters",
         ", ".join(f"{len(part):,} {name}" for name, part in films.parts.items()),
@@ -569,6 +572,40 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         if publish is not None:
             Console().print(publish(output).summary())
     return output
+
+
+def _claim(folders: Sequence[Path]) -> None:
+    """See, before hours are spent, that folders can be written, and that all processes have the same ones.
+
+    Raises:
+        OSError: if one cannot be written.
+        ValueError: if another machine has one of its own.
+    """
+    state, marks = PartialState(), [folder / ".begun" for folder in folders]
+    if state.is_main_process:
+        for mark in marks:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+    state.wait_for_everyone()
+    for mark in marks:
+        if not mark.exists():
+            raise ValueError(f"{mark.parent} is another folder on this machine than on the first: share one")
+    state.wait_for_everyone()
+    if state.is_main_process:
+        for mark in marks:
+            mark.unlink()
+
+
+def _warn_of_unknown(tokenizer: PreTrainedTokenizerBase, descriptions: list[str]) -> None:
+    """Say if many words are unknown to the tokenizer, as those of another script: they all look the same."""
+    ids = tokenizer(descriptions[:CURVE_ROWS], add_special_tokens=False, return_attention_mask=False, verbose=False)
+    found = [token == tokenizer.unk_token_id for row in ids["input_ids"] for token in row]
+    if (share := float(np.mean(found))) > UNKNOWN_SHARE:
+        logger.warning(
+            "%.0f %% of the descriptions' tokens are unknown to the tokenizer: --train_tokenizer true learns one from "
+            "them, --tokenizer names another",
+            100 * share,
+        )
 
 
 def attention_kernel(arguments: TrainingArguments) -> AbstractContextManager[None]:
@@ -799,7 +836,7 @@ def given(*groups: Any) -> dict[str, Any]:
                 f.init
                 and not f.name.endswith("token")
                 and value != default
-                and isinstance(value, (str, int, float, bool))
+                and isinstance(value, (str, int, float, bool, dict, list))
             ):
                 values[f.name] = value
     return values

@@ -1,6 +1,5 @@
 """The page's server on loopback, asked by real clients: gradio_client, plain HTTP and MCP."""
 
-import ast
 import asyncio
 import csv
 import json
@@ -183,7 +182,7 @@ def test_an_agent_finds_and_uses_the_tools(address, expected):
     tools, good, bad = asyncio.run(session())
     assert set(tools) == {"predict", "predict_batch", "health"}
     assert "in English" in tools["predict"].inputSchema["properties"]["description"]["description"]
-    assert ast.literal_eval(good.content[0].text)["genres"] == expected.genres
+    assert json.loads(good.content[0].text)["genres"] == expected.genres
     assert "no words" in bad.content[0].text
     assert bad.isError
     assert "data:text/csv;base64" in tools["predict_batch"].inputSchema["properties"]["file"]["description"]

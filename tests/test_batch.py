@@ -153,7 +153,7 @@ def test_a_file_without_genres_has_no_scores(service, films):
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([("1", "2")], {"header": ("a", "b")}, "films.csv has no description column; it has 'a, b'$"),
+        ([("1", "2")], {"header": ("a", "b")}, "films.csv has no description column; it has 'a, b': rename it$"),
         ([("A", "", "")], {}, "films.csv has no usable row"),
         ([("A", "", FILM)], {"name": "films.parquet"}, "films.parquet is no .csv file"),
     ],

@@ -207,12 +207,13 @@ def test_a_section_appears_when_its_results_do(folder, tmp_path):
 
 
 def test_a_model_that_started_from_another_names_it(folder):
-    (folder / "training.json").write_text(json.dumps(record(base_model="someone/encoder")))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"base_model": "someone/encoder"}))
     card = render_card(folder, "you/movies")
     assert ModelCard(card).data.base_model == "someone/encoder"
     assert "starts from someone/encoder" in card
     assert "from scratch" not in card
-    (folder / "training.json").write_text(json.dumps(record(base_model="/home/someone/encoder")))
+    (folder / "config.json").write_text(json.dumps(config | {"base_model": "/home/someone/encoder"}))
     assert ModelCard(render_card(folder, "you/movies")).data.base_model is None  # nothing that the Hub could link to
 
 

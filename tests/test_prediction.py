@@ -63,7 +63,7 @@ def test_entropy_is_that_of_a_coin_in_nats():
 
 def test_uncertainty_follows_its_formulas():
     samples = np.array([[[0.1, 0.5, 0.9]], [[0.3, 0.5, 0.7]], [[0.8, 0.5, 0.2]]])
-    windows = split_windows([[7]], [[(0, 4)]], 1, 2, 8, None)
+    windows = split_windows([[7]], [[(0, 4)]], [1, 2], 8, None)
     prediction = assemble(["Snow"], windows, samples, None, GENRES, np.full(3, 0.5), 1)[0]
     for i, genre in enumerate(GENRES):
         values, mean = samples[:, 0, i], samples[:, 0, i].mean()
@@ -78,7 +78,7 @@ def test_uncertainty_follows_its_formulas():
 
 
 def test_windows_of_a_text_count_alike():
-    windows = split_windows([[7, 8, 9], [7]], [[(0, 1), (1, 2), (2, 3)], [(0, 1)]], 1, 2, 4, 1)
+    windows = split_windows([[7, 8, 9], [7]], [[(0, 1), (1, 2), (2, 3)], [(0, 1)]], [1, 2], 4, 1)
     samples = np.array([[[0.1, 0.5, 0.9], [0.3, 0.5, 0.2], [1.0, 0.0, 0.0]]])  # two windows, and one
     found = assemble(["abc", "a"], windows, samples, None, GENRES, np.full(3, 0.5), 1)
     assert list(found[0].probabilities.values()) == pytest.approx([0.2, 0.5, 0.55])
@@ -88,14 +88,14 @@ def test_windows_of_a_text_count_alike():
 def test_two_samples_have_a_spread():
     samples = np.array([[[0.1, 0.5, 0.9]], [[0.3, 0.5, 0.7]]])
     found = assemble(
-        ["Snow"], split_windows([[7]], [[(0, 4)]], 1, 2, 8, None), samples, None, GENRES, np.full(3, 0.5), 1
+        ["Snow"], split_windows([[7]], [[(0, 4)]], [1, 2], 8, None), samples, None, GENRES, np.full(3, 0.5), 1
     )
     assert found[0].uncertainty["Comedy"].std == pytest.approx(0.1)
 
 
 def test_the_flat_form_has_a_column_a_genre():
     samples = np.array([[[0.1, 0.5, 0.9]]])
-    windows = split_windows([[7]], [[(0, 4)]], 1, 2, 8, None)
+    windows = split_windows([[7]], [[(0, 4)]], [1, 2], 8, None)
     prediction = assemble(["Snow"], windows, samples, None, GENRES, np.full(3, 0.4), 1)[0]
     assert prediction.uncertainty is None  # one sample has no spread
     flat = prediction.to_dict(flat=True)
@@ -108,7 +108,7 @@ def test_the_flat_form_has_a_column_a_genre():
 @pytest.mark.parametrize("stride", [0, 1, 3, 5])
 def test_windows_cover_every_piece_and_overlap_by_the_stride(pieces, stride):
     ids, offsets = list(range(100, 100 + pieces)), [(i, i + 1) for i in range(pieces)]
-    windows = split_windows([ids], [offsets], 1, 2, 8, stride)
+    windows = split_windows([ids], [offsets], [1, 2], 8, stride)
     inner = [window.ids[1:-1] for window in windows]
     assert all(len(window.ids) <= 8 and window.ids[0] == 1 and window.ids[-1] == 2 for window in windows)
     assert sorted(set().union(*inner)) == ids
@@ -119,7 +119,7 @@ def test_windows_cover_every_piece_and_overlap_by_the_stride(pieces, stride):
 
 
 def test_the_cut_is_behind_the_last_piece_read():
-    windows = split_windows([[5, 6, 7, 8]], [[(0, 2), (3, 5), (6, 8), (9, 11)]], 1, 2, 5, None)
+    windows = split_windows([[5, 6, 7, 8]], [[(0, 2), (3, 5), (6, 8), (9, 11)]], [1, 2], 5, None)
     assert [(window.ids, window.truncated_at) for window in windows] == [([1, 5, 6, 7, 2], 8)]
 
 
