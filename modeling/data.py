@@ -394,14 +394,18 @@ def _draw(
         raise DataError(
             f"{len(groups)} different descriptions are too few to set some aside for {target}: at least 4 are needed"
         )
-    count = max(1, round(fraction * len(groups)))
+    # What alone has a genre stays: it could not be learned without.
+    free = np.flatnonzero(~labels[:, labels.sum(axis=0) == 1].any(axis=1))
+    count = min(max(1, round(fraction * len(groups))), len(free) - 1)
+    if count < 1:
+        raise DataError(f"nearly every description has a genre that no other has: none can be set aside for {target}")
     # Iterative stratification (Sechidis et al. 2011) keeps every genre's share.
     splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=count, random_state=seed)
-    _, drawn = next(splitter.split(labels, labels))
+    drawn = free[next(splitter.split(labels[free], labels[free]))[1]]
     left = labels.sum(axis=0) - labels[drawn].sum(axis=0)
     chosen = set()
     for i in drawn:
-        if (labels[i] * (left == 0)).any():  # the last one with a genre, which could not be learned without
+        if (labels[i] * (left == 0)).any():  # the last one after all
             left += labels[i]
         else:
             chosen.add(groups[i])

@@ -160,6 +160,20 @@ def test_a_call_that_fits_no_endpoint_is_refused(address, name, body, status, me
     assert (code, message in json.loads(reply)["error"]) == (status, True)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("deep_link?session_hash=x", None),
+        ("process_recording", {}),
+        ("run/predict", {"data": [TEXT]}),
+        ("api/predict", {"data": [TEXT]}),
+        ("queue/join", {"data": [], "fn_index": 999, "session_hash": "x"}),
+    ],
+)
+def test_doors_of_gradios_that_nothing_here_needs_are_closed(address, path, body):
+    assert http(f"{address}/gradio_api/{path}", body)[0] == 404
+
+
 def test_an_upload_has_a_greatest_size(address):
     request = urllib.request.Request(f"{address}/gradio_api/upload", b"x" * 6_000_000)
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -275,9 +289,11 @@ def test_a_setting_that_cannot_be_gets_a_sentence(address):
         ("http", "PORT='http' must be a whole number"),
         ("70000", "PORT=70000 must be at most 65,535"),
         (taken, f"127.0.0.1:{taken}: taken"),
+        (None, "MAX_SAMPLES='2' must be a whole number from 3 on"),
     ):
+        given = {"MAX_SAMPLES": "2"} if port is None else {"PORT": str(port)}
         done = subprocess.run(
-            [sys.executable, "app.py"], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PORT": str(port)}
+            [sys.executable, "app.py"], cwd=ROOT, capture_output=True, text=True, env=os.environ | given
         )
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith("app.py: ")

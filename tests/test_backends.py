@@ -1,7 +1,9 @@
+import json
 import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from modeling import backends
 
@@ -34,6 +36,25 @@ def test_damaged_weights_and_weights_of_other_sizes_are_named(tmp_path):
         backends.load(str(tmp_path))
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        backends.load(str(tmp_path))
+
+
+def test_weights_that_the_configuration_does_not_fit_are_named(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    tiny_model(norm_placement="post").config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"do not fit each other: final_norm\.bias, final_norm\.weight"):
+        backends.load(str(tmp_path))
+    save_file({}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="do not fit each other: "):
+        backends.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("values", [{"hidden_size": 38.5}, {"dtype": "float99"}])
+def test_a_configuration_that_cannot_be_is_named(tmp_path, values):
+    tiny_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | values))
     with pytest.raises(ValueError, match="cannot be loaded"):
         backends.load(str(tmp_path))
 

@@ -2,7 +2,7 @@
 
 import csv
 import shutil
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -151,6 +151,28 @@ def test_a_link_reopens_the_result(page, browser):
     visitor.close()
 
 
+def test_the_link_is_of_the_text_that_was_read(page):
+    page.fill(BOX, TEXT)
+    page.press(BOX, "Enter")
+    page.fill(BOX, "Something else that is being typed")
+    page.wait_for_url("**text=**")
+    assert parse_qs(urlsplit(page.url).query)["text"] == [TEXT]
+
+
+def test_the_last_answer_is_that_of_the_last_question(page):
+    """An earlier question that takes longer must not have the last word."""
+    page.click("#options button")
+    page.check("#uncertain input")
+    page.get_by_label("what speaks for one genre").check()
+    submit(page, f"{TEXT} " * 40)
+    page.press(BOX, "Enter")  # again, with samples and gradients
+    page.uncheck("#uncertain input")
+    page.wait_for_url("**uncertain=false**")
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(1000)
+    assert page.locator("#bars td .mg-spread").count() == 0
+
+
 def test_the_link_is_copied_or_shown(page, address):
     page.click("#link")
     page.get_by_text("No result yet to link to").wait_for()
@@ -276,6 +298,18 @@ def test_a_file_is_read_compared_downloaded_and_read_again(page, tmp_path):
     assert rows[2]["movie_name"] == "'" + lines[3][0]
     assert [row["description"] for row in rows] == [line[4] for line in lines[1:]]
     assert all(0 <= float(row["p_Drama"]) <= 1 for row in rows)
+
+
+def test_another_files_result_is_not_this_ones(page, tmp_path):
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text(f"description\n{TEXT}\n")
+    bad.write_text("a,b\n1,2\n")
+    upload(page, good)
+    page.get_by_text("1 films read").wait_for()
+    assert page.locator("#download").is_enabled()
+    page.set_input_files("#file input[type=file]", bad)
+    page.get_by_text("Nothing read yet").wait_for()
+    assert page.locator("#download").is_disabled()
 
 
 def test_a_broken_file_is_told_by_line(page, tmp_path):

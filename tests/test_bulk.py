@@ -94,6 +94,14 @@ def test_the_inputs_columns_are_carried_and_one_of_the_same_name_is_renamed(sour
     assert pq.read_table(tmp_path / "out").num_rows == 60
 
 
+def test_columns_without_a_name_are_carried_by_their_number(onnx_model, tmp_path):
+    source = tmp_path / "films.csv"
+    source.write_text(",,description\n7,8,A film of snow.\n")
+    run(source, tmp_path / "out.jsonl", onnx_model.predict_genres)
+    (row,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert (row["column_1"], row["column_2"]) == ("7", "8")
+
+
 def test_dates_are_text_and_nested_values_json(onnx_model, tmp_path):
     values = {"seen": date(2024, 2, 29), "price": Decimal("9.50"), "cast": [{"name": "Ada"}], "plot": "Snow falls."}
     pq.write_table(pa.Table.from_pylist([values]), tmp_path / "films.parquet")
@@ -243,6 +251,14 @@ def test_a_killed_run_goes_on_without_loss_or_doubles(folder, descriptions, tmp_
     for path in (tmp_path / "whole").glob("part-*"):
         assert (tmp_path / "killed" / path.name).read_bytes() == path.read_bytes()
     assert {name: (tmp_path / "killed" / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_a_run_goes_on_from_another_working_folder(folder, sources, tmp_path):
+    flags = ["--input", sources / "films.csv", "--backend", "onnx", "--shard-rows", "25", "--output", tmp_path / "out"]
+    for model, place in ((folder.name, folder.parent), (folder, tmp_path)):
+        words = [sys.executable, "-m", "modeling.cli", "predict", "--model", model, *flags]
+        done = subprocess.run([*map(str, words)], cwd=place, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 def test_two_processes_leave_the_files_of_one(folder, sources, onnx_model, tmp_path):

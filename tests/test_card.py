@@ -257,3 +257,24 @@ def test_a_release_is_pinned_in_every_example_of_use(folder):
     card = render_card(folder, "you/movies", tag="v9.9.9")
     assert card.count('"you/movies", revision="v9.9.9", trust_remote_code=True') == 2
     assert "--model you/movies --revision v9.9.9" in card
+
+
+@pytest.mark.parametrize(("split", "seen"), [(None, True), ("train", True), ("validation", True), ("test", False)])
+def test_films_that_were_trained_on_are_not_called_kept_aside(folder, split, seen):
+    data = record()["data"] | {"split": split}
+    (folder / "evaluation.json").write_text(json.dumps(figures() | {"data": data}))
+    card = render_card(folder, "you/movies")
+    assert ("among them such as it was trained or tuned on" in card) == seen
+    assert ("that the model was not trained on" in card) != seen
+    (folder / "evaluation.json").write_text(json.dumps(figures() | {"data": data | {"sha256": "cd" * 32}}))
+    assert "that the model was not trained on" in render_card(folder, "you/movies")
+
+
+def test_an_epoch_that_was_not_chosen_is_not_called_so(folder):
+    (folder / "evaluation.json").unlink()
+    assert "Epoch and decision profiles were chosen" in render_card(folder, "you/movies")
+    told = record(arguments={"load_best_model_at_end": False}, epochs=0.5)
+    (folder / "training.json").write_text(json.dumps(told))
+    card = render_card(folder, "you/movies")
+    assert "Decision profiles were chosen" in card
+    assert ", 0.5 epochs" in card

@@ -82,3 +82,9 @@ def test_the_graph_draws_strong_ties_alone_and_their_direction():
     markup = charts.genre_graph(["War", "Drama", "Music"], [[1, 0.9, 0], [0.1, 1, 0.2], [0, 0.3, 1]])
     titles = [title.text for title in parsed(markup).iter("title")]
     assert titles == ["War → Drama: 90%", "Music → Drama: 30%"]
+
+
+def test_what_is_drawn_is_said_too():
+    row = charts.probability_bars({"Crime": 0.25, "Drama": 0.5}, ["Crime", "Drama"], np.array([0.3, 0.4]))
+    assert 'aria-label="Drama: 50.0%, threshold 40.0%"' in row
+    assert 'role="status"' in charts.invitation()

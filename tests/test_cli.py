@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from modeling import MovieGenreModel, __version__
 from modeling.backends import locate
 from modeling.cli import main
+from modeling.data import row_hash
 from modeling.decision import fit_label_set_weight, tune_thresholds
 from modeling.metrics import SCORES, scores
 from modeling.prediction_movie_genre import choose
@@ -297,6 +298,36 @@ def test_a_split_that_the_films_have_not_is_named(folder, films, tmp_path):
     plain = tmp_path / "plain.csv"
     plain.write_text(f"genre,description\nDrama,{TEXT}\n")
     assert "has no split column: name a --split-file, or leave --split out" in movie_genre(*told, plain).stderr
+
+
+def test_a_split_file_says_where_films_belong_and_asks_for_no_training_row(folder, tmp_path):
+    films, split = tmp_path / "films.csv", tmp_path / "split.json"
+    films.write_text(f"genre,description,split\nDrama,{TEXT},val\nWestern,Another one.,\n")
+    split.write_text(json.dumps({"validation": [], "test": [row_hash(TEXT)]}))
+    told = ("--data", films, "--split", "test", "--split-file", split, "--output", tmp_path / "x.json")
+    done = movie_genre("evaluate", "--model", folder, *told, "--resamples", 5)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "x.json").read_text())["rows"] == 1
+
+
+def test_no_file_is_written_over_one_that_is_read_or_written(folder, films, tmp_path):
+    own = tmp_path / "own.csv"
+    shutil.copy(films, own)
+    for more in (["--output", own], ["--output", tmp_path / "x", "--disagreements", tmp_path / "x"]):
+        done = movie_genre("evaluate", "--model", folder, "--data", own, *more)
+        assert (done.returncode, "name another file" in done.stderr) == (2, True)
+    assert own.read_bytes() == films.read_bytes()
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("row", ["[/b]bold,Chop it.", "The weather is fine.", "all,Chop it."])
+def test_kinds_of_other_texts_are_names_and_nothing_else(folder, films, tmp_path, row):
+    (tmp_path / "other.csv").write_text(f"kind,text\n{row}\n")
+    told = ("--data", films, "--off-topic", tmp_path / "other.csv", "--output", tmp_path / "x.json")
+    done = movie_genre("evaluate", "--model", folder, *told, "--resamples", 5, "--mc-samples", 0)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if row.startswith("[") else 2), done.stderr
+    assert ("[/b]bold" in done.stdout) == row.startswith("[")
 
 
 def test_the_version_is_told():

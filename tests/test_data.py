@@ -54,6 +54,12 @@ def write(folder, content, name="films.csv"):
         ["Action", "Comedy"],
         [{"id": 28, "name": "Action"}, {"id": 35, "name": "Comedy"}],
         " Action ,, Comedy, Action ",
+        "Action\nComedy",
+        "('Action', 'Comedy')",
+        "{'Comedy', 'Action'}",
+        '{"/m/02kdv5l": "Action", "/m/05p553": "Comedy"}',
+        "Action, None, Comedy, N/A",
+        " Action, Comedy,\t",
     ],
 )
 def test_genres_are_understood_however_they_are_written(cell):
@@ -63,6 +69,29 @@ def test_genres_are_understood_however_they_are_written(cell):
 def test_aliases_are_mapped_and_others_can_be_added():
     assert parse_genres("Sci-Fi, Drama") == ["Science Fiction", "Drama"]
     assert parse_genres("Musical", {"Musical": "Music"}) == ["Music"]
+    assert parse_genres("sci-fi, Science  Fiction, drama") == ["Science Fiction", "drama"]
+    assert parse_genres("TV Movie, Drama", {"TV Movie": ""}) == ["Drama"]
+    assert parse_genres('{"id": 28, "name": "Action"}') == ["Action"]
+
+
+def test_spellings_that_differ_in_case_alone_are_one_genre(tmp_path):
+    films, _ = read_films(write(tmp_path, 'genre,description\ndrama,One.\nDrama,Two.\n"Drama, DRAMA",Three.\n'))
+    assert films["genre"] == [["Drama"]] * 3
+
+
+def test_a_column_that_is_called_pk_makes_no_archive(tmp_path):
+    assert read_films(write(tmp_path, "PK,genre,description\n1,Drama,One.\n"))[0]["PK"] == ["1"]
+
+
+def test_no_draw_takes_a_genres_last_training_row(tmp_path):
+    generator, lines = np.random.default_rng(11), []
+    for number in range(120):  # many genres, most of them rare
+        names = {f"G{rank}" for rank in generator.zipf(1.3, generator.integers(1, 4)) if rank < 300} or {"G1"}
+        lines.append(f"{'|'.join(sorted(names))},Text number {number}.\n")
+    films, _ = read_films(write(tmp_path, f"genre,description\n{''.join(lines)}"))
+    drawn = assign_splits(films)
+    assert genre_vocabulary(drawn) == sorted({genre for row in films["genre"] for genre in row})
+    assert set(drawn["split"]) == {"train", "validation", "test"}
 
 
 @pytest.mark.parametrize("cell", ["[Action", "[1, 2]", 7, [{"id": 28}], "[{[1]: 2}]"])

@@ -224,6 +224,40 @@ def test_a_model_is_published_by_an_allow_list_byte_for_byte(hub, saved, movie_g
         assert files[name] == (saved / name).read_bytes()
 
 
+def test_what_was_said_of_other_weights_or_made_from_them_does_not_stay(hub, saved, films, movie_genre):
+    (saved / "onnx").mkdir()
+    for name in ("evaluation.json", "onnx/config.json"):
+        (saved / name).write_text("{}")
+    movie_genre("publish", "model", "--repo", "you/m", "--folder", saved, "--tag", "none")
+    assert "onnx/config.json" in hub.repository("you/m").files()
+    shutil.rmtree(saved / "onnx")
+    (saved / "evaluation.json").unlink()
+    movie_genre("publish", "model", "--repo", "you/m", "--folder", saved, "--tag", "none")
+    assert set(hub.repository("you/m").files()) == {".gitattributes", *MODEL_FILES, "README.md"}
+    movie_genre("publish", "data", "--repo", "films", "--folder", films, "--tag", "none")
+    (films / "movies.csv").rename(films / "others.csv")
+    movie_genre("publish", "data", "--repo", "films", "--folder", films, "--tag", "none")
+    assert set(hub.repository("you/films", "datasets").files()) == {".gitattributes", "README.md", "others.csv"}
+
+
+def test_no_folder_of_the_machine_is_published(hub, saved, movie_genre):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | {"base_model": "/home/ada/secret/encoder"}))
+    movie_genre("publish", "model", "--repo", "you/m", "--folder", saved)
+    files = hub.repository("you/m").files()
+    assert json.loads(files["config.json"]) == config | {"base_model": "encoder"}
+    assert not any(b"/home/ada" in content for content in files.values())
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "training.json", "tokenizer.json"])
+def test_a_damaged_folder_is_refused_in_a_sentence(hub, saved, movie_genre, name):
+    (saved / name).write_text('{"hidden_size": 38')
+    said = movie_genre("publish", "model", "--repo", "you/m", "--folder", saved, code=2)
+    assert re.search(f"movie-genre: .*({name}|cannot be loaded|cannot be read|no model in)", said)
+    assert "Traceback" not in said
+    assert not writes(hub)
+
+
 # ZeroGPU starts no Space without a function that may borrow its GPU. None does: each call would cost the visitor.
 STANDS_IN_FOR_SPACES = """
 def GPU(handler):

@@ -1,5 +1,6 @@
 """The exported model: the same answers as PyTorch's, without torch."""
 
+import copy
 import csv
 import json
 import shutil
@@ -123,6 +124,34 @@ def test_a_string_gives_one_prediction_and_any_fast_tokenizer_will_do(one, token
     assert onnx_model.predict_genres(TEXT, tokenizer) == expected
     assert onnx_model.predict_genres(TEXT, Tokenizer.from_file(str(folder / "tokenizer.json"))) == expected
     assert onnx_model.predict_genres([]) == []
+
+
+def test_what_the_callers_tokenizer_was_told_before_changes_nothing(one, tokenizer):
+    _, onnx_model, _ = one
+    texts, theirs = [TEXT, "Snow falls."], copy.deepcopy(tokenizer)
+    expected = onnx_model.predict_genres(texts)
+    for options in ({"truncation": True, "max_length": 5}, {"padding": True}, {"padding": "max_length"}):
+        theirs(texts, **options)
+        assert onnx_model.predict_genres(texts, theirs) == expected
+    assert theirs.backend_tokenizer.padding  # theirs stays as it is
+
+
+def test_a_tokenizer_without_marks_is_named(one):
+    _, onnx_model, folder = one
+    theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    theirs.post_processor = None
+    with pytest.raises(ValueError, match="puts 0 tokens around a text, expected one before and one behind it"):
+        onnx_model.predict_genres(TEXT, theirs)
+
+
+def test_a_model_in_16_bits_is_exported_too(tmp_path, tokenizer):
+    exported(tiny_model().bfloat16(), tokenizer, tmp_path)
+    assert MovieGenreOnnx.from_pretrained(tmp_path).predict_genres(TEXT, mc_samples=2).genres
+
+
+def test_what_is_saved_is_readable_by_whom_the_configuration_is(saved, one):
+    for path in [*saved.glob("*.safetensors"), *one[2].glob("*.safetensors")]:
+        assert path.stat().st_mode == (path.parent / "config.json").stat().st_mode
 
 
 # Monte-Carlo dropout

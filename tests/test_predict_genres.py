@@ -47,6 +47,13 @@ def test_a_non_string_is_refused_with_its_place(model, tokenizer, value):
         model.predict_genres([TEXT, value], tokenizer)
 
 
+def test_neither_half_a_character_nor_nothing_is_a_text(model, tokenizer):
+    with pytest.raises(ValueError, match=r"texts\[1\] holds half a character"):
+        model.predict_genres([TEXT, "Snow \ud83d falls."], tokenizer)
+    with pytest.raises(TypeError, match="texts is a NoneType"):
+        model.predict_genres(None, tokenizer)
+
+
 def test_only_unknown_words_get_an_answer(model, tokenizer):
     prediction = model.predict_genres("字字 🙂 漢字", tokenizer, attribution="pooling")
     assert prediction.genres
@@ -139,6 +146,12 @@ def test_at_least_min_genres_are_given(tokenizer):
         ({"mc_samples": 1}, ValueError, "one has no spread"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"stride": 62}, ValueError, "stride=62 must lie between 0 and 61"),
+        ({"stride": 2.5}, TypeError, "stride=2.5 is a float, expected a whole number"),
+        ({"batch_size": None}, TypeError, "batch_size=None is a NoneType"),
+        ({"mc_samples": 2.5}, TypeError, "mc_samples=2.5 is a float"),
+        ({"seed": "1"}, TypeError, "seed='1' is a str"),
+        ({"seed": -1}, ValueError, "seed=-1 must lie between"),
+        ({"seed": 2**70}, ValueError, "must lie between"),
         ({"attribution": "tea leaves"}, ValueError, "attribution='tea leaves' is not known"),
     ],
 )

@@ -184,6 +184,35 @@ def test_a_place_in_the_queue_is_free_again_when_nobody_waits_for_the_answer(ser
             pass
 
 
+def test_turns_come_in_the_order_in_which_they_are_asked_for():
+    """A long job asks for the next turn as soon as it has ended one: those who wait come first."""
+    turnstile, order = Turnstile(concurrency=1, queue=10), []
+
+    def take(name, turns):
+        for _ in range(turns):
+            with turnstile.turn():
+                order.append(name)
+                time.sleep(0.05)
+
+    jobs = [threading.Thread(target=take, args=job) for job in (("file", 6), ("one", 1), ("another", 1))]
+    for job in jobs:
+        job.start()
+        time.sleep(0.01)
+    for job in jobs:
+        job.join()
+    assert order == ["file", "one", "another", *["file"] * 5]
+
+
+def test_no_visitor_learns_where_the_model_lies(saved):
+    assert Service(name=str(saved)).health().model == saved.name
+
+
+def test_a_damaged_record_is_named(saved):
+    (saved / "evaluation.json").write_text("{")
+    with pytest.raises(ValueError, match=r"evaluation\.json of .* cannot be read"):
+        Service(name=str(saved))
+
+
 def test_no_more_than_the_set_number_compute_at_once(service, monkeypatch):
     monkeypatch.setattr(service, "turnstile", Turnstile(concurrency=2, queue=10))
     inside, most, lock = 0, 0, threading.Lock()

@@ -5,6 +5,7 @@ from tokenizers.models import WordLevel
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
+from modeling import MovieGenreModel
 from modeling.tokenization import VOCABULARY_SIZE, load_tokenizer, train_tokenizer
 
 from .conftest import tiny_model
@@ -77,3 +78,24 @@ def test_accents_stay_where_a_tokenizer_keeps_them(tmp_path):
     vocabulary = {piece: i for i, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "über", "uber"])}
     BertTokenizer(vocab=vocabulary, do_lower_case=True, strip_accents=False).save_pretrained(tmp_path)
     assert load_tokenizer(tmp_path, 64).tokenize("Über") == ["über"]
+
+
+def test_a_tokenizer_without_its_words_is_refused(saved):
+    (saved / "tokenizer.json").unlink()  # transformers makes up one that knows its special tokens alone
+    for read in (lambda: load_tokenizer(saved, 64), lambda: MovieGenreModel.from_pretrained(saved).tokenizer):
+        with pytest.raises(ValueError, match=r"knows no words: its tokenizer\.json is missing"):
+            read()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"version": "1.0'])
+def test_a_damaged_tokenizer_is_named(saved, content):
+    (saved / "tokenizer.json").write_text(content)
+    with pytest.raises(ValueError, match=r"the tokenizer of .* cannot be read: "):
+        MovieGenreModel.from_pretrained(saved).predict_genres("Snow falls.")
+
+
+def test_the_tokenizer_is_found_from_any_working_folder(saved, monkeypatch, tmp_path):
+    monkeypatch.chdir(saved.parent)
+    model = MovieGenreModel.from_pretrained(saved.name)
+    monkeypatch.chdir(tmp_path.parent)
+    assert model.predict_genres("Snow falls.").genres

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 from scipy.special import expit
 from torch.nn import functional as F
@@ -42,10 +43,13 @@ from modeling.training import (
     Loss,
     Readings,
     _best_epoch,
+    _claim,
     _command,
     _decide,
+    _warn_of_unknown,
     build_model,
     build_trainer,
+    given,
     load_films,
     load_network,
     plot_curves,
@@ -500,6 +504,39 @@ def test_too_few_validation_films_are_named_before_training(tmp_path):
     path.write_text("genre,description,split\n" + "".join(f"Drama,Text {i}.,train\n" for i in range(20)))
     with pytest.raises(DataError, match="has 3 validation films, too few"):
         load_films(DataArguments(train_file=str(path)))
+
+
+def test_settings_name_the_projects_own_files_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data, _, _ = parse_arguments([str(ROOT / "configs" / "scratch.yaml"), "--output_dir", "x"])
+    assert (data.train_file, data.transfer_file) == (str(MOVIES), str(ROOT / "data" / "stories.csv"))
+    monkeypatch.chdir(ROOT)
+    assert parse_arguments(["--output_dir", "x"])[0].train_file == "data/movies.csv"
+
+
+def test_folders_that_cannot_be_written_or_are_not_shared_are_told_first(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        _claim([tmp_path / "file" / "run"])
+    _claim([tmp_path / "run", tmp_path / "cache"])
+    assert [path.name for path in (tmp_path / "run").iterdir()] == []
+    # As on another machine, where what the first process wrote is not seen.
+    monkeypatch.setattr(PartialState, "is_main_process", False)
+    with pytest.raises(ValueError, match="run is another folder on this machine than on the first: share one"):
+        _claim([tmp_path / "run"])
+
+
+def test_words_of_another_script_are_told(caplog):
+    tokenizer = load_tokenizer(None, 64)
+    _warn_of_unknown(tokenizer, ["A film of snow and silence."] * 9)
+    assert not caplog.records
+    _warn_of_unknown(tokenizer, ["นักสืบเกษียณกลับมาทำงานครั้งสุดท้าย", "A film of snow."])
+    assert "--train_tokenizer true" in caplog.text
+
+
+def test_the_record_holds_settings_of_every_kind(tmp_path):
+    told = ["--output_dir", str(tmp_path), "--lr_scheduler_kwargs", '{"min_lr": 1e-5}']
+    assert given(*parse_arguments(told))["lr_scheduler_kwargs"] == {"min_lr": 1e-5}
 
 
 def test_help_explains_every_flag_of_our_own():
