@@ -203,6 +203,17 @@ def _off_topic(
     return result
 
 
+def _warn_if_seen(model: str, revision: str | None, data: str, split: str | None) -> None:
+    """Say so where a model's own record tells that it was trained on these films."""
+    from .data import file_hash
+
+    record = model_record(model, revision, "training.json") or {}
+    known = record.get("data", {}).get("sha256")
+    kept_aside = split in ("validation", "test") and not record.get("arguments", {}).get("fit_all")
+    if known is not None and known == file_hash(data) and not kept_aside:
+        print(f"{model} was trained on films of {data}: what is found here says little of others", file=sys.stderr)
+
+
 def _check_writable(path: Path) -> None:
     """See that a file can be written before the work whose result it shall hold.
 
@@ -405,6 +416,7 @@ def evaluate(
     rule = resolve_rule(_threshold(profile), config)
     loaded.predict_genres("A film.", mc_samples=mc_samples)  # what cannot be is told before the films are read
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
+    _warn_if_seen(model, revision, data, split)
     chosen = choose(films.probabilities, rule, config.min_genres)
 
     def bar(draws: Any) -> Any:
@@ -472,6 +484,7 @@ def tune(
     if objective == SUBSET_ACCURACY and not config.label_sets:
         raise ValueError(f"{model} does not say which sets of genres it was trained on: train it anew for {objective}")
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
+    _warn_if_seen(model, revision, data, split)
     if objective == SUBSET_ACCURACY:
         config.label_set_weight = round(fit_label_set_weight(films.truth, films.probabilities, config.label_sets), 4)
         print(f"{len(config.label_sets):,} sets of genres, weight {config.label_set_weight:.3f}")

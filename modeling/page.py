@@ -65,6 +65,7 @@ COPY_LINK = f"""async (label) => {{
     }}
 }}"""
 SPOKE = "Words that spoke"
+NOTHING_READ = '<div role="status">Nothing read yet.</div>'
 CSS = """
 .gradio-container { width: 100% !important; max-width: 72rem !important; margin: 0 auto !important; }
 .gradio-container .main, .gradio-container .contain { min-width: 0; }
@@ -307,7 +308,7 @@ def batch_tab(service: Service) -> None:
             with gr.Row():
                 button = gr.Button("Read the file", variant="primary", elem_id="read")
                 download = gr.DownloadButton("Download the result", interactive=False, elem_id="download")
-            told = gr.HTML("Nothing read yet.", container=True, padding=True, elem_id="report")
+            told = gr.HTML(NOTHING_READ, container=True, padding=True, elem_id="report")
         with gr.Column():
             nothing = charts.count_bars(dict.fromkeys(service.genres, 0), GENRES_GIVEN)
             given = gr.HTML(nothing, container=True, padding=True)
@@ -324,7 +325,7 @@ def batch_tab(service: Service) -> None:
     )  # fmt: skip
     # Another file's result is not this one's.
     file.change(
-        lambda: ("Nothing read yet.", gr.DownloadButton(value=None, interactive=False)),
+        lambda: (NOTHING_READ, gr.DownloadButton(value=None, interactive=False)),
         None, [told, download], queue=False, api_visibility="private",
     )  # fmt: skip
     button.click(
@@ -357,7 +358,7 @@ def report(batch: Batch) -> str:
     if batch.metrics:
         text += charts.scores(batch.metrics, f"Against the file's own genres ({batch.scored:,} films)")
     text += charts.unknown_genres(batch.unknown_genres)
-    return text
+    return f'<div role="status">{text}</div>'
 
 
 def model_tab(service: Service) -> None:
@@ -375,17 +376,17 @@ def model_tab(service: Service) -> None:
     if "per_genre" in figures:
         gr.HTML(charts.genre_table(figures["per_genre"]), container=True, padding=True)
     if "curves" in figures:
-        gr.Markdown("### Precision and recall of each genre")
+        gr.Markdown("## Precision and recall of each genre")
         gr.HTML(charts.curves(figures["curves"]), container=True, padding=True, elem_id="curves")
     if "reliability" in figures:
-        gr.Markdown("### Reliability: of the genres given 30 %, are 30 % so?")
+        gr.Markdown("## Reliability: of the genres given 30 %, are 30 % so?")
         gr.HTML(charts.reliability(figures["reliability"]), container=True, padding=True, elem_id="reliability")
     if "cooccurrence" in figures:
-        gr.Markdown("### Which genres go together")
+        gr.Markdown("## Which genres go together")
         gr.HTML(charts.genre_graph(**figures["cooccurrence"]), container=True, padding=True, elem_id="graph")
     limits = (service.card or "").partition("\n## Limits and biases\n")[2].partition("\n## ")[0].strip()
     if limits:
-        gr.Markdown(f"### Limits and biases\n\n{limits}")
+        gr.Markdown(f"## Limits and biases\n\n{limits}")
     if not (service.training or figures or limits):
         gr.Markdown("This model came without a record of its training or figures.")
 
@@ -470,7 +471,7 @@ def api_tab(service: Service, page: gr.Blocks) -> None:
 
 
 API = """
-### One call, plain JSON
+## One call, plain JSON
 
 ```bash
 curl {base}/api/v1/predict -H 'Content-Type: application/json' \\
@@ -480,7 +481,7 @@ curl {base}/api/v1/predict -H 'Content-Type: application/json' \\
 `GET {base}/api/v1/model` tells genres, profiles, limits and figures, `GET {base}/healthz` whether it lives, and
 [/api/v1/openapi.json]({base}/api/v1/openapi.json) describes all three.
 
-### From Python
+## From Python
 
 ```python
 from gradio_client import Client, handle_file
@@ -490,7 +491,7 @@ client.predict("A retired hitman comes back for one last job.", api_name="/predi
 summary, result = client.predict(handle_file("films.csv"), api_name="/predict_batch")
 ```
 
-### From an agent
+## From an agent
 
 Where it is served with the `mcp` extra (`pip install -e ".[mcp]"` in a checkout), the same functions are MCP tools at
 `{base}/gradio_api/mcp/`.

@@ -269,6 +269,16 @@ def test_a_link_with_an_option_that_is_none_opens_with_the_usual_one(page, addre
     page.wait_for_selector(".mg-chips")
     assert page.locator("img[src*='127.0.0.1:9']").count() == 0
     assert page.evaluate("window.ran") is None
+    page.click("#options button")
+    fields = {
+        "rule": page.get_by_label("Decide for").first.input_value(),
+        "words": page.locator("#words-by input:checked").get_attribute("value"),
+        "genre": page.get_by_label("Genre to explain").input_value(),
+        "samples": page.get_by_label("Samples").first.input_value(),
+        "threshold": page.get_by_label("Threshold").first.input_value(),
+    }
+    usual = {"rule": "most decisions right (micro F1)", "words": "what the model looked at", "samples": "20"}
+    assert fields == {**usual, "genre": "the most probable", "threshold": "0.5"}
 
 
 def test_a_hundred_thousand_characters_get_a_sentence(page):
@@ -346,9 +356,12 @@ def test_the_page_fits_a_phone(page):
     for tab in ("Classify", "Batch", "The model", "API"):  # those that do not fit are in a menu
         if page.get_by_role("tab", name=tab, exact=True).is_visible():
             page.get_by_role("tab", name=tab, exact=True).click()
-            page.wait_for_timeout(300)
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
             seen.append(tab)
+        else:
+            page.locator(".overflow-menu > button").click()
+            page.locator(".overflow-dropdown button", has_text=tab).click()
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
     assert {"Classify", "Batch"} <= set(seen)
 
 

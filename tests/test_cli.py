@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from modeling import MovieGenreModel, __version__
 from modeling.backends import locate
-from modeling.cli import main
-from modeling.data import row_hash
+from modeling.cli import _warn_if_seen, main
+from modeling.data import file_hash, row_hash
 from modeling.decision import fit_label_set_weight, tune_thresholds
 from modeling.metrics import SCORES, scores
 from modeling.prediction_movie_genre import choose
 
-from .conftest import GENRES, ROOT, tiny_model
+from .conftest import GENRES, MOVIES, ROOT, tiny_model
 
 TEXT = "A retired gunman rides into a border town."
 
@@ -328,6 +328,18 @@ def test_kinds_of_other_texts_are_names_and_nothing_else(folder, films, tmp_path
     assert "Traceback" not in done.stderr
     assert done.returncode == (0 if row.startswith("[") else 2), done.stderr
     assert ("[/b]bold" in done.stdout) == row.startswith("[")
+
+
+def test_films_that_a_model_was_trained_on_are_called_so(folder, films, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    for fit_all, split, seen in ((False, None, True), (False, "test", False), (True, "test", True)):
+        record = {"data": {"sha256": file_hash(films)}, "arguments": {"fit_all": fit_all}}
+        (model / "training.json").write_text(json.dumps(record))
+        _warn_if_seen(str(model), None, str(films), split)
+        assert ("was trained on films of" in capsys.readouterr().err) == seen
+    _warn_if_seen(str(model), None, str(MOVIES), None)
+    assert not capsys.readouterr().err
 
 
 def test_the_version_is_told():
