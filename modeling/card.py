@@ -56,10 +56,7 @@ def render_card(
     source = trained_on.get("source", "films")
     scored_on = (evaluation.get("data") or trained_on).get("source", source)
     scored_name = "TMDB top-rated films" if is_tmdb and scored_on == source else scored_on
-    told = evaluation.get("data") or {}
-    # Among the films that it was trained or tuned on, unless it is said that these were kept aside.
-    seen = known is not None and told.get("sha256") == known and told.get("split") != "test"
-    part = told.get("split") if evaluation else "validation"
+    part = (evaluation.get("data") or {}).get("split") if evaluation else "validation"
     scored_name += f", {part} part" if part else ""
     english = known is not None and known in (TMDB_LIST, file_hash(ROOT / "data" / "movies.csv"))
     base_model = bare(model.config.base_model or "") or None
@@ -99,7 +96,7 @@ def render_card(
         tested=tested,
         results=further,
         source=source,
-        seen=seen,
+        seen=were_seen(training, evaluation),
         is_tmdb=is_tmdb,
         english=english,
         base_model=base_model,
@@ -108,6 +105,13 @@ def render_card(
     )
     # A section that is left out leaves blank lines behind.
     return re.sub(r"\n{3,}", "\n\n", card)
+
+
+def were_seen(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> bool:
+    """Whether figures are of the file that a model was trained on, unless they say that those films were kept aside."""
+    known, scored = training.get("data") or {}, evaluation.get("data") or {}
+    same = known.get("sha256") is not None and known["sha256"] == scored.get("sha256")
+    return same and scored.get("split") != "test"
 
 
 def bare(word: str) -> str:

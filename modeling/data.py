@@ -44,7 +44,8 @@ DELIMITERS = ",;\t|"
 # Where another delimiter than the comma is usual, a cell may begin in the middle of a text.
 FORMULA = re.compile(r"^[\s\"\ufeff]*[=+\-@＝＋－＠]|^[\t\r\n\0]")
 FORMULA_INSIDE = re.compile(r"([;|\t\r\n\0](?:[^\S\t\r\n]|[\"\ufeff])*)([=+\-@＝＋－＠])")
-QUOTES_THAT_MEET = re.compile(r"""(['"])\s+['"]""")
+LITERAL = re.compile(r"""^[{(]\s*(['"]|\d+\s*:)""")  # an object, or a set or tuple of names
+QUOTES_THAT_MEET = re.compile(r"""(['"])\s+['"][^\s,\])}]""")
 NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
 
 
@@ -187,7 +188,7 @@ def read_films(
         raise DataError(f"{problems.report()}\nmend them, or leave them out with --skip_bad_rows")
     if not rows:
         raise DataError(problems.nothing_left())
-    if known is None:  # of the spellings that differ in case alone, the most frequent one
+    if known is None and require_genre:  # of the spellings that differ in case alone, the most frequent one
         counted = Counter(name for row in rows for name in row["genre"]).most_common()
         usual = {name.casefold(): name for name, _ in reversed(counted)}
         for row in rows:
@@ -240,7 +241,7 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
         return []
     if isinstance(value, str):
         text = value.strip()
-        if text.startswith(("[", "{", "(")):
+        if text.startswith("[") or LITERAL.match(text):
             if len(text) > MAX_GENRE_CHARACTERS:  # what Python makes of some texts takes the square of their length
                 raise DataError(f"genre has {len(text):,} characters, more than {MAX_GENRE_CHARACTERS:,}")
             try:
@@ -253,11 +254,11 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
                 except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
                     raise DataError(f"genre {_short(text)} is not a list that can be read") from None
         else:
-            value = re.split(r"[|;\n]" if re.search(r"[|;\n]", text) else ",", text)
+            value = re.split(r"[|;]" if re.search(r"[|;]", text) else r"[,\n]", text)
     if isinstance(value, Mapping):
         value = [value] if "name" in value else list(value.values())
-    if isinstance(value, set):
-        value = sorted(value, key=str)
+    if isinstance(value, (set, str)):  # a string in brackets was one name
+        value = sorted(value, key=str) if isinstance(value, set) else [value]
     if not isinstance(value, (list, tuple)):
         raise DataError(f"genre is a {type(value).__name__}, expected text or a list")
     names: list[Any] = [item.get("name") if isinstance(item, Mapping) else item for item in value]
@@ -634,8 +635,9 @@ def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
             return
         if header is None:
             header = values
-            names = [name or f"column_{number}" for number, name in enumerate(header, 1)]
-            _check_header(names, place)
+            _check_header(header, place)
+            free = (name for name in map("column_{}".format, itertools.count(1)) if name not in header)
+            names = [name or next(free) for name in header]
         elif not values:
             continue
         elif len(values) != len(header):
@@ -649,7 +651,7 @@ def _csv_records(path: Path, problems: Problems) -> Iterator[Record]:
 def _check_header(header: Sequence[str], place: str) -> None:
     if len(header) > MAX_COLUMNS:
         raise DataError(f"{place}: {len(header):,} columns, more than {MAX_COLUMNS:,}")
-    doubled = [name for name, count in Counter(header).items() if count > 1]
+    doubled = [name for name, count in Counter(header).items() if count > 1 and name]
     if doubled:
         raise DataError(f"{place}: column {doubled[0]!r} stands more than once in the header")
 

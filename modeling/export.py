@@ -8,6 +8,7 @@ and mended afterwards: it is small, and what runs is what stands here. The folde
     config.json, tokenizer.json, tokenizer_config.json
 """
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,10 @@ def classifier_weights(model: MovieGenreModel) -> dict[str, np.ndarray]:
     weights = {name: getattr(model, name) for name in ("logit_scale", "logit_bias")}
     width = model.config.hidden_size
     for name in ("dense_1", "dense_2", "output"):
-        layer = getattr(model.classifier, name)
+        layer = copy.deepcopy(getattr(model.classifier, name)).float()
         with torch.inference_mode():
             # Asked of the layer, whatever it is made of: what it adds, and what it does to each unit vector.
-            units = torch.eye(width, device=model.device, dtype=model.dtype)
+            units = torch.eye(width, device=model.device)
             bias = layer(torch.zeros_like(units[0]))
             weight = layer(units) - bias
         weights |= {f"{name}.weight": weight, f"{name}.bias": bias}

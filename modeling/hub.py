@@ -4,7 +4,6 @@ Each repository gets the files of an explicit list and no others, in one commit.
 commit, which is made only if something differs: an interrupted run leaves the branch as it was and can be repeated.
 """
 
-import fnmatch
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, get_args
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -54,11 +53,15 @@ MODEL_FILES = (
 RECORDS = ("training.json", "evaluation.json", "*.png", "onnx/*.onnx", "onnx/*.json", "onnx/*.safetensors")
 DATA_FILES = ("README.md", "*.csv")
 SPACE_FILES = ("app.py", "requirements.txt", "modeling/*.py", "data/movies.csv")
-# What an earlier push may have left, and must not stay: pickles, and what was said of other weights, or made from them.
+# What an earlier push may have left, and must not stay: pickles, anywhere, and what was said of other weights or made
+# from them.
 OBSOLETE: dict[Kind, tuple[str, ...]] = {
-    "model": ("*.bin", "*.pt", "*.pth", "*.pkl", "training.json", "evaluation.json", "genres.png", "onnx/*"),
-    "dataset": ("*.csv",),
-    "space": ("modeling/*.py",),
+    "model": (
+        *("*.bin", "*.pt", "*.pth", "*.pkl", "/training.json", "/evaluation.json", "/curves.png", "/genres.png"),
+        *("/onnx/*.onnx", "/onnx/*.json", "/onnx/*.safetensors"),
+    ),
+    "dataset": ("/*.csv",),
+    "space": ("/modeling/*.py",),
 }
 
 
@@ -384,7 +387,7 @@ def _compare(kind: Kind, files: Mapping[str, bytes], remote: Mapping[str, RepoFi
         what: What = "new" if same is None else "unchanged" if same else "changed"
         changes.append(Change(path, what, len(content)))
     for path, there in sorted(remote.items()):
-        if path not in files and any(fnmatch.fnmatch(path, pattern) for pattern in OBSOLETE[kind]):
+        if path not in files and any(PurePosixPath("/", path).match(pattern) for pattern in OBSOLETE[kind]):
             changes.append(Change(path, "removed", there.size))
     return changes
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -420,7 +421,8 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         self.config.auto_map = {**getattr(self.config, "auto_map", {}), "AutoModelForSequenceClassification": name}
         super().save_pretrained(save_directory, *args, **kwargs)
         for weights in Path(save_directory).glob("*.safetensors"):  # written for their owner alone
-            shutil.copymode(Path(save_directory, "config.json"), weights)
+            with suppress(OSError):  # others' files, or no configuration beside them
+                shutil.copymode(Path(save_directory, "config.json"), weights)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding."""

@@ -1,6 +1,7 @@
 """The page: four tabs around a service, and Gradio's endpoints behind the last one."""
 
 import csv
+import functools
 import importlib.util
 import json
 import os
@@ -22,7 +23,7 @@ from starlette.exceptions import HTTPException
 from . import charts, serving
 from .backends import ROOT
 from .batch import Batch, predict_file
-from .card import public_record
+from .card import public_record, were_seen
 from .prediction_movie_genre import verdict
 from .serving import PredictRequest, RefusedError, Service, validated
 
@@ -45,6 +46,7 @@ LINK, COPIED, NOTHING = "Copy the link to this result", "The link is copied", "N
 NO_LINK = f"No link: with its text it would be longer than {MAX_LINK:,} characters"
 # The options as they were asked with: when the answer comes, the fields may hold others.
 REMEMBER = "(...now) => { window.asked = now; return now; }"
+ASK_LINK = "() => new URLSearchParams(location.search).get('text') && document.querySelector('#submit').click()"
 WRITE_LINK = f"""() => {{
     const now = window.asked;
     const query = new URLSearchParams(location.search);
@@ -265,8 +267,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
         {"threshold": (0, 1), "samples": (2, serving.MAX_SAMPLES)},
         whole="samples",
     )
-    # Past the queue: a client whose first event ends just as it sends its next may wait for that in vain.
-    page.load(None, options, options, js=opened, **hidden).then(classify, options, results, queue=False, **hidden)
+    page.load(None, options, options, js=opened, **hidden).then(None, js=ASK_LINK, **hidden)
     asked.success(None, None, link, js=WRITE_LINK, **hidden)
     link.click(None, link, link, js=COPY_LINK, **hidden)
 
@@ -323,19 +324,23 @@ def batch_tab(service: Service) -> None:
         visible=False, max_height=420, elem_id="disagreements",
         column_widths=["70px", "220px", "240px", "240px", "150px", "150px", "90px"],
     )  # fmt: skip
-    # Another file's result is not this one's.
-    file.change(
-        lambda: (NOTHING_READ, gr.DownloadButton(value=None, interactive=False)),
-        None, [told, download], queue=False, api_visibility="private",
-    )  # fmt: skip
-    button.click(
+    results = [told, given, confidence, table, download, odd]
+    reading = button.click(
         read,
         [file, rule],
-        [told, given, confidence, table, download, odd],
+        results,
         concurrency_limit=serving.CONCURRENCY,
         concurrency_id="batch",
         api_visibility="private",
     )
+    # Another file's result is not this one's, whether it stands there or is still to come.
+    file.change(
+        lambda: (
+            *(NOTHING_READ, nothing, charts.confidence_bars([]), gr.Dataframe([])),
+            *(gr.DownloadButton(value=None, interactive=False), gr.Dataframe(visible=False)),
+        ),
+        None, results, queue=False, cancels=[reading], api_visibility="private",
+    )  # fmt: skip
 
 
 def preview(batch: Batch) -> list[dict[str, Any]]:
@@ -367,7 +372,8 @@ def model_tab(service: Service) -> None:
     with gr.Row():
         if "intervals" in figures:
             source = (figures.get("data") or {}).get("source", "a test set")
-            caption = f"Quality, on {figures['rows']:,} films of {source} that were kept aside"
+            kept = "" if were_seen(service.training or {}, figures) else " that were kept aside"
+            caption = f"Quality, on {figures['rows']:,} films of {source}{kept}"
             gr.HTML(charts.scores(figures, caption), container=True, padding=True, elem_id="quality")
         if service.training:
             gr.HTML(
@@ -498,6 +504,7 @@ Where it is served with the `mcp` extra (`pip install -e ".[mcp]"` in a checkout
 """
 
 
+@functools.cache  # once, however many pages are built
 def answer_in_json() -> None:
     """Make MCP tools answer in JSON: Gradio would write an object as Python does."""
     from gradio.mcp import GradioMCPServer

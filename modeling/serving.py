@@ -240,7 +240,7 @@ class Turnstile:
     def turn(self, gone: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """To be entered by a holder of a place when it computes; a long job takes one turn for each part of it.
 
-        Turns come in the order in which they are asked for, so that nobody waits longer than for a part of a long job.
+        Turns come in the order in which they are asked for: of each long job that is ahead, one part comes first.
 
         Args:
             gone: whether nobody waits for the answer any more.
@@ -278,7 +278,11 @@ class Service:
         threads = max(1, CPU_CORES // CONCURRENCY)
         self.model = load(where, revision, backend=backend, threads=threads) if model is None else model
         # Visitors need not know where on this machine the model lies.
-        self.name, self.revision, self.backend = Path(name).name if Path(where).is_dir() else name, revision, backend
+        self.name, self.revision, self.backend = (
+            Path(where).resolve().name if Path(where).is_dir() else name,
+            revision,
+            backend,
+        )
         cached = cache_alone(where, revision)
         self.card = model_file(where, revision, "README.md", cached)
         self.evaluation, self.training = (

@@ -8,17 +8,19 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import random
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -85,6 +87,7 @@ from .warm_start import warm_start
 
 logger = logging.getLogger(__name__)
 
+Found = TypeVar("Found")
 UNKNOWN_SHARE = 0.05  # of the tokens: more unknown ones are told
 CURVE_ROWS = 1000  # at most so many training films, and no more than there are to validate, give the training curve
 SHOWN_SHARE = 0.1  # smaller shares get no figure in the genres' picture
@@ -505,7 +508,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         logger.info("%s is read when training ends: its own training may still go on", data.decision_from)
     elif data.decision_from:
         _load_twin(data.decision_from, films.genres)  # whatever is wrong with it is said now
-    _claim([output, *([Path(arguments.teacher_cache)] if arguments.encoder_teacher else [])])
+    _claim(output)
     model, tokenizer = load_network(network, films, arguments.seed)
     _warn_of_unknown(tokenizer, list(films.parts["train"]["description"]))
     logger.info(
@@ -574,26 +577,26 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     return output
 
 
-def _claim(folders: Sequence[Path]) -> None:
-    """See, before hours are spent, that folders can be written, and that all processes have the same ones.
+def _claim(output: Path) -> None:
+    """See, before hours are spent, that the folder can be written, and that all processes have the same one.
 
     Raises:
-        OSError: if one cannot be written.
+        OSError: if it cannot be written.
         ValueError: if another machine has one of its own.
     """
-    state, marks = PartialState(), [folder / ".begun" for folder in folders]
-    if state.is_main_process:
-        for mark in marks:
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
-    state.wait_for_everyone()
-    for mark in marks:
-        if not mark.exists():
-            raise ValueError(f"{mark.parent} is another folder on this machine than on the first: share one")
-    state.wait_for_everyone()
-    if state.is_main_process:
-        for mark in marks:
-            mark.unlink()
+
+    def begin() -> Path:
+        output.mkdir(parents=True, exist_ok=True)
+        handle, mark = tempfile.mkstemp(prefix=".begun-", dir=output)
+        os.close(handle)
+        return Path(mark)
+
+    mark = output / _by_one_process(begin).name
+    if not mark.exists():
+        raise ValueError(f"output_dir={output} is another folder on this machine than on the first: share one")
+    PartialState().wait_for_everyone()
+    if PartialState().is_main_process:
+        mark.unlink()
 
 
 def _warn_of_unknown(tokenizer: PreTrainedTokenizerBase, descriptions: list[str]) -> None:
@@ -659,9 +662,9 @@ def build_trainer(
     )
 
 
-def _by_one_process(work: Callable[[], np.ndarray]) -> np.ndarray:
+def _by_one_process(work: Callable[[], Found]) -> Found:
     """What one process computes, and gives to all the others; they fail as it fails, instead of waiting for it."""
-    found: list[np.ndarray | Exception | None] = [None]
+    found: list[Found | Exception | None] = [None]
     if PartialState().is_main_process:
         try:
             found = [work()]
@@ -836,7 +839,7 @@ def given(*groups: Any) -> dict[str, Any]:
                 f.init
                 and not f.name.endswith("token")
                 and value != default
-                and isinstance(value, (str, int, float, bool, dict, list))
+                and (isinstance(value, (str, int, float, bool)) or (isinstance(value, (dict, list)) and value))
             ):
                 values[f.name] = value
     return values

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from modeling import backends
 
@@ -45,6 +45,10 @@ def test_weights_that_the_configuration_does_not_fit_are_named(tmp_path):
     tiny_model(norm_placement="post").config.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"do not fit each other: final_norm\.bias, final_norm\.weight"):
         backends.load(str(tmp_path))
+    tiny_model().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors") | {"hint.weight": torch.zeros(2), "hint.bias": torch.zeros(2)}
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    assert backends.load(str(tmp_path))  # a checkpoint of a training that still goes on
     save_file({}, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match="do not fit each other: "):
         backends.load(str(tmp_path))

@@ -42,6 +42,14 @@ def test_a_finished_run_of_another_recipe_is_not_taken_for_one_of_todays(tmp_pat
         quality.check_recipe(Films(), "graph-1", trained, tmp_path, 1, "graph")
 
 
+@pytest.mark.parametrize("system", quality.NETWORKS)
+def test_runs_that_are_kept_are_of_todays_recipe(system, tmp_path, monkeypatch):
+    monkeypatch.chdir(quality.ROOT)
+    for seed in quality.SEEDS:
+        if done := common.kept(f"quality/{system}-{seed}"):
+            quality.check_recipe(Films(), system, done[0]["arguments"], tmp_path, seed, system)
+
+
 def test_a_finished_run_is_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(common, "PREDICTIONS", tmp_path)
     found = np.array([[0.12345, 0.9], [1e-4, 0.5]])

@@ -317,9 +317,11 @@ def test_another_files_result_is_not_this_ones(page, tmp_path):
     upload(page, films)
     page.get_by_text("1 films read").wait_for()
     assert page.locator("#download").is_enabled()
+    assert "retired" in page.locator("#preview").inner_text()
     page.get_by_label("Clear").click()
     page.get_by_text("Nothing read yet").wait_for()
     assert page.locator("#download").is_disabled()
+    assert "retired" not in page.locator("#preview").inner_text()
 
 
 def test_a_broken_file_is_told_by_line(page, tmp_path):

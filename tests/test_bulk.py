@@ -96,10 +96,10 @@ def test_the_inputs_columns_are_carried_and_one_of_the_same_name_is_renamed(sour
 
 def test_columns_without_a_name_are_carried_by_their_number(onnx_model, tmp_path):
     source = tmp_path / "films.csv"
-    source.write_text(",,description\n7,8,A film of snow.\n")
+    source.write_text(",,column_1,description\n7,8,9,A film of snow.\n")
     run(source, tmp_path / "out.jsonl", onnx_model.predict_genres)
     (row,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
-    assert (row["column_1"], row["column_2"]) == ("7", "8")
+    assert (row["column_1"], row["column_2"], row["column_3"]) == ("9", "7", "8")
 
 
 def test_dates_are_text_and_nested_values_json(onnx_model, tmp_path):

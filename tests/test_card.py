@@ -268,6 +268,10 @@ def test_films_that_were_trained_on_are_not_called_kept_aside(folder, split, see
     assert ("that the model was not trained on" in card) != seen
     (folder / "evaluation.json").write_text(json.dumps(figures() | {"data": data | {"sha256": "cd" * 32}}))
     assert "that the model was not trained on" in render_card(folder, "you/movies")
+    (folder / "training.json").write_text(json.dumps(record(arguments={"fit_all": True})))
+    assert "twin" not in render_card(folder, "you/movies")  # which has not seen this file
+    (folder / "evaluation.json").write_text(json.dumps(figures() | {"data": data}))
+    assert ("by a twin of this model" in render_card(folder, "you/movies")) != seen
 
 
 def test_an_epoch_that_was_not_chosen_is_not_called_so(folder):

@@ -55,6 +55,8 @@ def write(folder, content, name="films.csv"):
         [{"id": 28, "name": "Action"}, {"id": 35, "name": "Comedy"}],
         " Action ,, Comedy, Action ",
         "Action\nComedy",
+        "Action,\r\nComedy",
+        "['Action', ' ', 'Comedy']",
         "('Action', 'Comedy')",
         "{'Comedy', 'Action'}",
         '{"/m/02kdv5l": "Action", "/m/05p553": "Comedy"}',
@@ -71,7 +73,9 @@ def test_aliases_are_mapped_and_others_can_be_added():
     assert parse_genres("Musical", {"Musical": "Music"}) == ["Music"]
     assert parse_genres("sci-fi, Science  Fiction, drama") == ["Science Fiction", "drama"]
     assert parse_genres("TV Movie, Drama", {"TV Movie": ""}) == ["Drama"]
-    assert parse_genres('{"id": 28, "name": "Action"}') == ["Action"]
+    assert parse_genres('{"id": 28, "name": "Action"}') == parse_genres("{28: 'Action'}") == ["Action"]
+    assert parse_genres("(no genres listed)") == ["(no genres listed)"]
+    assert parse_genres("('Action')") == ["Action"]
 
 
 def test_spellings_that_differ_in_case_alone_are_one_genre(tmp_path):

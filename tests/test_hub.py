@@ -215,7 +215,11 @@ def test_a_model_is_published_by_an_allow_list_byte_for_byte(hub, saved, movie_g
     (saved / "training_args.bin").write_bytes(b"a pickle")
     (saved / "optimizer.pt").write_bytes(b"another")
     (saved / "notes.txt").write_text("not for others")
-    hub.put("models", "you/movie-genre", {"training_args.bin": b"from an earlier push", "picture.png": b"theirs"})
+    hub.put(
+        "models",
+        "you/movie-genre",
+        {"training_args.bin": b"from an earlier push", "x/y.pt": b"", "picture.png": b"theirs"},
+    )
     said = movie_genre("publish", "model", "--repo", "you/movie-genre", "--folder", saved)
     assert re.search(r"removed +\d+  training_args.bin", said)
     files = hub.repository("you/movie-genre").files()
@@ -236,8 +240,10 @@ def test_what_was_said_of_other_weights_or_made_from_them_does_not_stay(hub, sav
     assert set(hub.repository("you/m").files()) == {".gitattributes", *MODEL_FILES, "README.md"}
     movie_genre("publish", "data", "--repo", "films", "--folder", films, "--tag", "none")
     (films / "movies.csv").rename(films / "others.csv")
+    hub.put("datasets", "you/films", {"archive/old.csv": b"the owner's"})
     movie_genre("publish", "data", "--repo", "films", "--folder", films, "--tag", "none")
-    assert set(hub.repository("you/films", "datasets").files()) == {".gitattributes", "README.md", "others.csv"}
+    there = {".gitattributes", "README.md", "others.csv", "archive/old.csv"}
+    assert set(hub.repository("you/films", "datasets").files()) == there
 
 
 def test_no_folder_of_the_machine_is_published(hub, saved, movie_genre):

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from accelerate import PartialState
 from safetensors.torch import load_file
 from scipy.special import expit
 from torch.nn import functional as F
@@ -28,7 +27,7 @@ from transformers import (
 )
 from transformers.trainer_utils import PredictionOutput
 
-from modeling import MovieGenreModel, hub
+from modeling import MovieGenreModel, hub, training
 from modeling.arguments import DataArguments, ModelArguments, MovieGenreTrainingArguments, parse_arguments
 from modeling.checkpoints import checkpoints, resume_point, seal
 from modeling.data import DataError
@@ -517,13 +516,13 @@ def test_settings_name_the_projects_own_files_from_anywhere(tmp_path, monkeypatc
 def test_folders_that_cannot_be_written_or_are_not_shared_are_told_first(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
-        _claim([tmp_path / "file" / "run"])
-    _claim([tmp_path / "run", tmp_path / "cache"])
+        _claim(tmp_path / "file" / "run")
+    _claim(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == []
     # As on another machine, where what the first process wrote is not seen.
-    monkeypatch.setattr(PartialState, "is_main_process", False)
+    monkeypatch.setattr(training, "_by_one_process", lambda work: Path(".begun-there"))
     with pytest.raises(ValueError, match="run is another folder on this machine than on the first: share one"):
-        _claim([tmp_path / "run"])
+        _claim(tmp_path / "run")
 
 
 def test_words_of_another_script_are_told(caplog):
