@@ -153,7 +153,8 @@ def test_a_link_reopens_the_result(page, browser):
 
 def test_the_link_is_of_the_text_that_was_read(page):
     page.fill(BOX, TEXT)
-    page.press(BOX, "Enter")
+    with page.expect_request("**/queue/join*"):
+        page.press(BOX, "Enter")
     page.fill(BOX, "Something else that is being typed")
     page.wait_for_url("**text=**")
     assert parse_qs(urlsplit(page.url).query)["text"] == [TEXT]

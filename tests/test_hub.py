@@ -240,10 +240,9 @@ def test_what_was_said_of_other_weights_or_made_from_them_does_not_stay(hub, sav
     assert set(hub.repository("you/m").files()) == {".gitattributes", *MODEL_FILES, "README.md"}
     movie_genre("publish", "data", "--repo", "films", "--folder", films, "--tag", "none")
     (films / "movies.csv").rename(films / "others.csv")
-    hub.put("datasets", "you/films", {"archive/old.csv": b"the owner's"})
+    hub.put("datasets", "you/films", {"archive/old.csv": b"the owner's", "movies.csv": b"ours"})
     movie_genre("publish", "data", "--repo", "films", "--folder", films, "--tag", "none")
-    there = {".gitattributes", "README.md", "others.csv", "archive/old.csv"}
-    assert set(hub.repository("you/films", "datasets").files()) == there
+    assert set(hub.repository("you/films", "datasets").files()) == {"README.md", "others.csv", "archive/old.csv"}
 
 
 def test_no_folder_of_the_machine_is_published(hub, saved, movie_genre):
