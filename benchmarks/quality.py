@@ -571,7 +571,7 @@ def main() -> None:
             among_unlike = ([array[unlike] for array in arrays[one]] for one in (OURS, name))
             less[name]["unlike_stories"] = {"films": len(unlike), **paired(truth[unlike], *among_unlike)}
     result = {
-        "protocol": "fit on train, stop and tune on validation, score test once; thresholds of the profile micro_f1; "
+        "protocol": "fit on train, choose and tune on validation, score test once; thresholds of the profile micro_f1; "
         "the weight of label sets cross-fitted on test",
         "command": "python benchmarks/quality.py",
         "data": {"source": DATA.name, "sha256": file_hash(DATA), "films": {k: len(v) for k, v in films.texts.items()}},
