@@ -551,7 +551,9 @@ def _hub_records(source: str) -> Iterator[Record]:
         ) from error
     parts = loaded if isinstance(loaded, DatasetDict) else {"": loaded}
     for name, part in parts.items():
-        for number, row in enumerate(part):
+        # Posters and the like are no plain values, and have no part in a result.
+        media = [column for column, feature in part.features.items() if hasattr(feature, "decode_example")]
+        for number, row in enumerate(part.remove_columns(media)):
             own = {"split": row.get("split") or (name if len(parts) > 1 else "")}
             yield Record(f"{source}[{name}]:{number}", row | own)
 

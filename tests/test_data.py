@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features, Image, Value
 
 from modeling import data
 from modeling.data import (
@@ -215,6 +215,15 @@ def test_parts_of_a_data_set_are_its_splits(monkeypatch):
     assert read_films("someone/films")[0]["split"] == ["train", "train", "test"]
     monkeypatch.setattr(data, "load_dataset", lambda source: DatasetDict(train=parts["train"]))
     assert read_films("someone/films")[0]["split"] == ["", ""]  # one part says nothing
+
+
+def test_pictures_of_a_data_set_are_left_out(monkeypatch):
+    features = Features({"overview": Value("string"), "poster": Image()})
+    rows = Dataset.from_dict({"overview": ["One."], "poster": [{"bytes": b"no picture", "path": None}]}, features)
+    monkeypatch.setattr(data, "load_dataset", lambda source: DatasetDict(train=rows))
+    assert [record for record, _ in data.stream_rows("someone/films", data.Problems(""))] == [
+        {"overview": "One.", "split": ""}
+    ]
 
 
 def test_escaped_characters_beyond_the_first_plane_are_read(tmp_path):
