@@ -76,6 +76,16 @@ def dropout(x: torch.Tensor, p: float) -> torch.Tensor:
     return x * keep.to(x.dtype).mul_(1 / (1 - p))
 
 
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """See that a tokenizer knows more than special tokens: where its file is missing, transformers makes up such a one.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ValueError(f"the tokenizer of {name!r} knows no words: its tokenizer.json is missing")
+
+
 class Dropout(nn.Module):
     """Dropout that is active in training, or whenever the call brings a generator to draw the mask from.
 
@@ -634,8 +644,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
                     tokenizer = AutoTokenizer.from_pretrained(name, config=self.config, **options)
                 except Exception as error:  # a damaged file may raise any, and nn.Module hides an AttributeError
                     raise ValueError(f"the tokenizer of {name!r} cannot be read: {error}") from error
-                if len(tokenizer) <= len(tokenizer.all_special_ids):
-                    raise ValueError(f"the tokenizer of {name!r} knows no words: its tokenizer.json is missing")
+                check_vocabulary(tokenizer, name)
                 self._tokenizer = tokenizer
             return self._tokenizer
 

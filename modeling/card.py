@@ -1,6 +1,5 @@
 """The model card and the Space's front page, rendered from results files: no figure is typed by hand."""
 
-import json
 import re
 import shlex
 import sys
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import EvalResult, ModelCardData, SpaceCardData
 from jinja2 import ChainableUndefined, Environment
 
-from .backends import ROOT, load
+from .backends import ROOT, load, model_record
 
 if TYPE_CHECKING:
     from . import MovieGenreModel
@@ -46,8 +45,12 @@ def render_card(
 
     folder = Path(folder)
     model = load(str(folder))
-    training, evaluation = public_record(_json(folder / "training.json")), _json(folder / "evaluation.json")
-    further = {path.stem: _json(path) for path in sorted(Path(results).glob("*.json"))} if results else {}
+    training, evaluation = (
+        model_record(str(folder), None, file) or {} for file in ("training.json", "evaluation.json")
+    )
+    training = public_record(training)
+    names = sorted(path.name for path in Path(results).glob("*.json")) if results else []
+    further = {Path(name).stem: model_record(str(results), None, name) or {} for name in names}
     # Scores of films kept aside; without them those of the validation films.
     tested = evaluation or training.get("results", {}).get("validation", {})
     trained_on = training.get("data", {})
@@ -197,15 +200,3 @@ def _figures(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _figures(value, label)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             yield label, _number(value)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A results file; nothing where there is none.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None

@@ -252,7 +252,6 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
     options = [text, rule, threshold, uncertain, samples, words, genre, windows]
     results = [answer, bars, spoke]
     hidden: dict[str, Any] = {"api_visibility": "private"}
-    shared: dict[str, Any] = {"concurrency_limit": serving.CONCURRENCY, "concurrency_id": "model", **hidden}
     rule.change(lambda rule: gr.Slider(interactive=rule == ONE_THRESHOLD), rule, threshold, queue=False, **hidden)
     # One event, however it is asked: of several, an earlier one's answer might come last.
     asked = gr.on(
@@ -260,7 +259,8 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
             *(text.submit, button.click, rule.input, threshold.release, uncertain.input, samples.release),
             *(words.input, genre.input, windows.input),
         ],
-        classify, options, results, js=REMEMBER, show_progress="minimal", trigger_mode="always_last", **shared,
+        classify, options, results, js=REMEMBER, show_progress="minimal", trigger_mode="always_last",
+        concurrency_limit=serving.CONCURRENCY, concurrency_id="model", **hidden,
     )  # fmt: skip
     opened = open_link(
         {"rule": [value for _, value in rules], "words": ways, "genre": explained},

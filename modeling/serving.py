@@ -278,11 +278,8 @@ class Service:
         threads = max(1, CPU_CORES // CONCURRENCY)
         self.model = load(where, revision, backend=backend, threads=threads) if model is None else model
         # Visitors need not know where on this machine the model lies.
-        self.name, self.revision, self.backend = (
-            Path(where).resolve().name if Path(where).is_dir() else name,
-            revision,
-            backend,
-        )
+        self.name = Path(where).resolve().name if Path(where).is_dir() else name
+        self.revision, self.backend = revision, backend
         cached = cache_alone(where, revision)
         self.card = model_file(where, revision, "README.md", cached)
         self.evaluation, self.training = (

@@ -6,6 +6,8 @@ from pathlib import Path
 from tokenizers import BertWordPieceTokenizer
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
+from .modeling_movie_genre import check_vocabulary
+
 VOCABULARY_SIZE = 30522
 MINIMUM_FREQUENCY = 2
 INPUT_NAMES = ["input_ids", "attention_mask"]
@@ -31,8 +33,7 @@ def load_tokenizer(source: str | Path | None, max_length: int) -> PreTrainedToke
     tokenizer = AutoTokenizer.from_pretrained(
         local_source(str(source or _standard_source())), model_max_length=max_length, model_input_names=INPUT_NAMES
     )
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise ValueError(f"{source} has a tokenizer that knows no words: its tokenizer.json is missing")
+    check_vocabulary(tokenizer, str(source))
     nothing, text = tokenizer("")["input_ids"], tokenizer("a")["input_ids"]
     framed = len(nothing) == 2 and nothing == [text[0], text[-1]]
     if not tokenizer.is_fast or tokenizer.pad_token_id is None or not framed:

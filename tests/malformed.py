@@ -88,19 +88,16 @@ NOTHING = [
     Case("JSON lines, all empty", b"\n\n \n", "has no usable row", ".jsonl"),
 ]
 # No film file at all
+COMPRESSED = "is compressed, or a spreadsheet: unpack it, or save it as CSV, first"
 OTHER = [
     Case("binary", BINARY, "UTF-8|NUL"),
-    Case("gzip", gzip.compress((HEADER + ROW).encode()), "is compressed, or a spreadsheet: unpack it"),
-    Case(
-        "gzip bomb",
-        gzip.compress(bytes(100 * MEGABYTE), 1),
-        "is compressed, or a spreadsheet: unpack it",
-    ),
-    Case("zip, or a spreadsheet", _zip(), "is compressed, or a spreadsheet: unpack it"),
-    Case("spreadsheet by name", _zip(), "is compressed, or a spreadsheet: unpack it", ".xlsx"),
-    Case("bzip2", bz2.compress(HEADER.encode()), "is compressed, or a spreadsheet: unpack it"),
-    Case("xz", lzma.compress(HEADER.encode()), "is compressed, or a spreadsheet: unpack it"),
-    Case("Zstandard", b"\x28\xb5\x2f\xfd" + BINARY, "is compressed, or a spreadsheet: unpack it"),
+    Case("gzip", gzip.compress((HEADER + ROW).encode()), COMPRESSED),
+    Case("gzip bomb", gzip.compress(bytes(100 * MEGABYTE), 1), COMPRESSED),
+    Case("zip, or a spreadsheet", _zip(), COMPRESSED),
+    Case("spreadsheet by name", _zip(), COMPRESSED, ".xlsx"),
+    Case("bzip2", bz2.compress(HEADER.encode()), COMPRESSED),
+    Case("xz", lzma.compress(HEADER.encode()), COMPRESSED),
+    Case("Zstandard", b"\x28\xb5\x2f\xfd" + BINARY, COMPRESSED),
     Case("old spreadsheet", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504), "UTF-8|NUL"),
     Case("PDF", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "UTF-8"),
     Case("web page", b"<!DOCTYPE html>\n<title>Not found</title>\n", "has no genre column"),
@@ -169,6 +166,7 @@ ROWS = [
     Case("a list of numbers", _rows('One,"[1, 2]",A text.'), ":2: genre holds something other than names"),
     Case("objects without names", _rows('One,"[{""id"": 18}]",A text.'), ":2: genre .* other than names"),
     Case("a very deep list", _rows(f'One,"{"[" * 9_000}",A text.'), ":2: genre .* is not a list"),
+    Case("a deeper list", _rows(f'One,"{"[" * 100_000}",A text.'), ":2: genre has 100,000 characters"),
     Case("a very long list", _rows(f"One,\"[f'{'{x}' * 300_000}']\",A text."), ":2: genre has 900,005 characters"),
     Case("a list of NumPy's", _rows("One,['Drama' 'War'],A text."), ":2: genre .* lacks commas between its names"),
     Case("an unknown split", _splits("Drama,One.,train", "Drama,Two.,holdout"), ":3: split 'holdout' is none of"),
