@@ -65,7 +65,7 @@ def probe_model() -> Pipeline:
     return make_pipeline(MultiOutputClassifier(LogisticRegression(C=2.0, max_iter=1000)))
 
 
-def embed(name: str, descriptions: Sequence[str], cache: Path | None = None) -> np.ndarray:
+def embed(name: str, descriptions: Sequence[str], cache: Path | None = None, *, bf16: bool = False) -> np.ndarray:
     """An encoder's view of each description: its token vectors' mean in the last and in the fourth last layer.
 
     Args:
@@ -73,6 +73,7 @@ def embed(name: str, descriptions: Sequence[str], cache: Path | None = None) -> 
         descriptions: texts, cut after 256 tokens.
         cache: folder for the vectors; a text that is there is not read again, nor after a crash what was read more than
             a few minutes before it.
+        bf16: read in bfloat16: faster on processors that multiply in it, and next to the same vectors.
 
     Returns:
         (films, 2 * width) float32; each half has length one.
@@ -86,7 +87,7 @@ def embed(name: str, descriptions: Sequence[str], cache: Path | None = None) -> 
     keys = [hashlib.sha256(f"{encoder}\n{text}".encode()).hexdigest()[:32] for text in descriptions]
     missing = {key: text for key, text in zip(keys, descriptions, strict=True) if key not in known}
     if missing:
-        read, names, saved = _reader(name), list(missing), time.monotonic()
+        read, names, saved = _reader(name, bf16), list(missing), time.monotonic()
         parts = [names[i : i + TEXTS_AT_ONCE] for i in range(0, len(names), TEXTS_AT_ONCE)]
         for part in track(parts, description=f"{Path(name).name} reads", transient=True):
             known |= dict(zip(part, read([missing[key] for key in part]), strict=True))
@@ -99,7 +100,7 @@ def embed(name: str, descriptions: Sequence[str], cache: Path | None = None) -> 
     return np.stack([known[key] for key in keys])
 
 
-def _reader(name: str) -> Callable[[list[str]], np.ndarray]:
+def _reader(name: str, bf16: bool) -> Callable[[list[str]], np.ndarray]:
     """An encoder that reads: texts -> vectors of `embed`."""
     source = local_source(name)
     tokenizer = AutoTokenizer.from_pretrained(source)
@@ -112,10 +113,12 @@ def _reader(name: str) -> Callable[[list[str]], np.ndarray]:
         vectors = np.empty((len(ids), 2 * model.config.hidden_size), dtype=np.float32)
         for batch in length_batches([len(row) for row in ids], 32):
             padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(device)
-            layers = model(**padded, output_hidden_states=True).hidden_states
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                layers = model(**padded, output_hidden_states=True).hidden_states
             mask = padded["attention_mask"][..., None]
             means = [
-                (layer * mask).sum(dim=1) / mask.sum(dim=1) for layer in (layers[-1], layers[-min(4, len(layers))])
+                (layer.float() * mask).sum(dim=1) / mask.sum(dim=1)
+                for layer in (layers[-1], layers[-min(4, len(layers))])
             ]
             vectors[batch] = torch.cat([F.normalize(mean, dim=-1) for mean in means], dim=-1).cpu().numpy()
         return vectors
@@ -132,6 +135,7 @@ def soft_labels(
     *,
     seed: int = 0,
     cache: Path | None = None,
+    bf16: bool = False,
 ) -> np.ndarray:
     """What several teachers, none of which was trained on the text, say together of films and of further texts.
 
@@ -147,6 +151,7 @@ def soft_labels(
             of each text's label itself.
         seed: of the folds.
         cache: folder for the encoders' vectors, which are slow to compute.
+        bf16: encoders read in bfloat16.
 
     Returns:
         (films + texts, genres) probabilities.
@@ -162,7 +167,7 @@ def soft_labels(
     for name in teachers:
         logger.info("the teacher %s reads %s descriptions", name, f"{len(rows):,}")
         teach = linear_teacher if name == "linear" else encoder_teacher
-        features = np.array(rows, dtype=object) if name == "linear" else embed(name, rows, cache)
+        features = np.array(rows, dtype=object) if name == "linear" else embed(name, rows, cache, bf16=bf16)
         said.append(out_of_fold(teach, features, labels, groups, weights, seed=seed))
     if truth.min() == truth.max():  # every film has every genre, or none any: there is nothing to weigh teachers by
         return np.mean(said, axis=0)

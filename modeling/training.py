@@ -623,10 +623,11 @@ def build_trainer(
     """Hugging Face's Trainer with this project's labels, batches, loss and scores."""
     descriptions, labels = list(films.parts["train"]["description"]), films.truth("train")
     texts, told, hint = films.transfer, films.reading, None
+    reading: dict[str, Any] = {"cache": Path(arguments.teacher_cache), "bf16": arguments.bf16}
     if arguments.teacher != "none":
-        teachers, cache = arguments.teacher.split(","), Path(arguments.teacher_cache)
+        teachers = arguments.teacher.split(",")
         soft = _by_one_process(
-            lambda: soft_labels(teachers, descriptions, labels, texts, told, seed=arguments.seed, cache=cache)
+            lambda: soft_labels(teachers, descriptions, labels, texts, told, seed=arguments.seed, **reading)
         )
         soft, told = np.split(soft, [len(labels)])
         labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
@@ -635,8 +636,8 @@ def build_trainer(
     elif texts:
         logger.warning("without a teacher, no genres are learned from texts that have none")
     if arguments.hint_weight and arguments.encoder_teacher:
-        encoder, cache = arguments.encoder_teacher, Path(arguments.teacher_cache)
-        views = _by_one_process(lambda: embed(encoder, descriptions, cache))
+        encoder = arguments.encoder_teacher
+        views = _by_one_process(lambda: embed(encoder, descriptions, **reading))
         labels, hint = np.hstack([labels, views]), Hint(model, views.shape[1], arguments.hint_weight)
     max_length = model.config.max_position_embeddings
     rows = Readings(descriptions, labels, tokenizer, max_length, arguments)

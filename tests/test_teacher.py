@@ -157,19 +157,26 @@ def test_the_better_teacher_counts_for_more(monkeypatch):
     texts, truth = corpus(100)
     generator = np.random.default_rng(0)
     said = iter([generator.random(truth.shape), np.clip(truth + generator.normal(0, 0.3, truth.shape), 0.05, 0.95)])
-    monkeypatch.setattr("modeling.teacher.embed", lambda *told: None)
+    monkeypatch.setattr("modeling.teacher.embed", lambda *told, **more: None)
     monkeypatch.setattr("modeling.teacher.out_of_fold", lambda *told, **more: next(said))
     soft = soft_labels(["one", "other"], texts, truth)
     assert ((soft > 0.5) == truth).mean() > 0.9
 
 
+def test_in_bfloat16_an_encoder_reads_next_to_the_same(encoder):
+    exact, fast = (embed(encoder, ["One film.", "Another."], bf16=bf16) for bf16 in (False, True))
+    assert fast.dtype == np.float32
+    assert not np.array_equal(fast, exact)
+    assert fast == pytest.approx(exact, abs=0.02)
+
+
 def test_a_text_that_was_read_is_not_read_again(encoder, tmp_path, monkeypatch):
     first = embed(encoder, ["One film.", "Another."], tmp_path)
-    monkeypatch.setattr("modeling.teacher._reader", lambda name: pytest.fail(f"{name} reads"))
+    monkeypatch.setattr("modeling.teacher._reader", lambda name, bf16: pytest.fail(f"{name} reads"))
     again = embed(encoder, ["Another.", "One film."], tmp_path)
     assert np.array_equal(again, first[::-1])
     monkeypatch.setattr(
-        "modeling.teacher._reader", lambda name: lambda texts: np.full((len(texts), 128), float(len(texts)))
+        "modeling.teacher._reader", lambda name, bf16: lambda texts: np.full((len(texts), 128), float(len(texts)))
     )
     assert (embed(encoder, ["Another.", "New."], tmp_path)[1] == 1).all()
 
@@ -178,7 +185,7 @@ def test_a_reading_that_is_cut_short_goes_on(tmp_path, monkeypatch):
     """Killed in its third part: the first two are not read again."""
     read = []
 
-    def reader(name):
+    def reader(name, bf16):
         def told(texts):
             if len(read) == 2:
                 raise KeyboardInterrupt
