@@ -20,19 +20,19 @@ lint: .venv/dev  ## style and types
 
 proofs: .venv/dev  ## the long measurements; writes benchmarks/results
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[pretrained,onnx,benchmarks]'
-	$(BIN)/python benchmarks/quality.py
-	$(BIN)/python benchmarks/data_efficiency.py
-	$(BIN)/python benchmarks/recipes.py
-	$(BIN)/python benchmarks/behaviour.py
-	$(BIN)/python benchmarks/reliability
-	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/bulk.py
-	$(BIN)/python benchmarks/own_films.py
-	$(BIN)/python benchmarks/space.py
-	$(BIN)/python benchmarks/attribution.py
-	$(BIN)/python benchmarks/fuzz.py
-	$(BIN)/python benchmarks/ship.py --refresh
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.data_efficiency
+	$(BIN)/python -m benchmarks.recipes
+	$(BIN)/python -m benchmarks.behaviour
+	$(BIN)/python -m benchmarks.reliability
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.bulk
+	$(BIN)/python -m benchmarks.own_films
+	$(BIN)/python -m benchmarks.space
+	$(BIN)/python -m benchmarks.attribution
+	$(BIN)/python -m benchmarks.fuzz
+	$(BIN)/python -m benchmarks.ship --refresh
+	$(BIN)/python -m benchmarks.report
 
 audit: .venv/dev  ## advisories against what is installed; asks PyPI
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit

@@ -1,6 +1,6 @@
 """Do the words that attribution points at carry the genre? Writes results/attribution.json.
 
-    python benchmarks/attribution.py [--films 228]
+    python -m benchmarks.attribution [--films 228]
 
 For each test film of data/movies.csv and its most probable genre, the top words of each method are deleted from the
 text and the genre's probability is read again; the same number of random words is deleted for comparison. A method
@@ -10,22 +10,17 @@ points at something real if its words take more probability away. Intervals are 
 import argparse
 import json
 import platform
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, movies, weights  # noqa: E402
-from modeling import MovieGenreModel  # noqa: E402
-from modeling.data import file_hash  # noqa: E402
-from modeling.metrics import bootstrap  # noqa: E402
-from modeling.modeling_movie_genre import GRADIENT_STEPS  # noqa: E402
-from modeling.prediction_movie_genre import word_weights  # noqa: E402
+from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, movies, weights
+from modeling import MovieGenreModel
+from modeling.data import file_hash
+from modeling.metrics import bootstrap
+from modeling.modeling_movie_genre import GRADIENT_STEPS
+from modeling.prediction_movie_genre import word_weights
 
 SHARE = 0.2  # of a text's words are deleted
 RANDOM_DRAWS = 10
@@ -92,7 +87,7 @@ def main() -> None:
 
     chance = drops["random words"]
     result = {
-        "command": "python benchmarks/attribution.py" + (f" --films {options.films}" if options.films != 228 else ""),
+        "command": "python -m benchmarks.attribution" + (f" --films {options.films}" if options.films != 228 else ""),
         "model": weights(CHECKPOINT),
         "data": {"source": MOVIES.name, "sha256": file_hash(MOVIES), "split": "test", "films": len(texts)},
         "versions": {"torch": torch.__version__, "python": platform.python_version()},

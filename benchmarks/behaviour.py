@@ -1,6 +1,6 @@
 """What the model does, not only how often it is right; writes results/behaviour.json.
 
-    python benchmarks/behaviour.py [--model checkpoint]
+    python -m benchmarks.behaviour [--model checkpoint]
 
 After CheckList (Ribeiro et al. 2020): texts written for one property each (behaviour/*.csv), and the project's own test
 films under changes that should not matter. Every share comes with the number of cases it is a share of.
@@ -9,20 +9,15 @@ films under changes that should not matter. Every share comes with the number of
 import argparse
 import csv
 import json
-import sys
 import unicodedata
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.common import CHECKPOINT, RESULTS, movies, weights  # noqa: E402
-from modeling import MovieGenreModel  # noqa: E402
-from modeling.metrics import macro_f1  # noqa: E402
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, movies, weights
+from modeling import MovieGenreModel
+from modeling.metrics import macro_f1
 
 TEXTS = ROOT / "benchmarks" / "behaviour"
 HE = {"he": "he", "him": "him", "his": "his", "himself": "himself", "He": "He", "His": "His"}

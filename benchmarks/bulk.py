@@ -1,6 +1,6 @@
 """Bulk prediction from a thousand rows to a million: time, rate and peak memory; writes results/bulk.json and .png.
 
-    python benchmarks/bulk.py [--rows 1000 10000 100000 1000000]
+    python -m benchmarks.bulk [--rows 1000 10000 100000 1000000]
 
 The plumbing is what is measured, so the network is tiny: reading, tokenizing, batching, writing.
 """
@@ -16,10 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.common import CHECKPOINT, RESULTS, movies  # noqa: E402
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, movies
 
 
 def write_model(folder: Path) -> None:
@@ -94,7 +91,7 @@ def main() -> None:
                 "{rows:>9,.0f} rows: {seconds:.1f} s, {rows_a_second:,.0f} rows/s, {peak_mb:,.0f} MB".format(**runs[-1])
             )
     result: dict[str, Any] = {
-        "command": "python benchmarks/bulk.py",
+        "command": "python -m benchmarks.bulk",
         "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": os.getloadavg()[0]},
         "versions": versions(),
         "runs": runs,

@@ -1,7 +1,9 @@
-"""What the benchmarks share: places, the own films, finished runs, whose weights were measured, a token's cost."""
+"""What the benchmarks share: places, the films, finished runs, whose weights were measured, a token's cost."""
 
 import csv
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,17 @@ RESULTS = ROOT / "benchmarks" / "results"
 CHECKPOINT = ROOT / "checkpoint"
 MOVIES = ROOT / "data" / "movies.csv"
 STORIES = ROOT / "data" / "stories.csv"
+TMDB = ROOT.parent / "shared" / "data" / "top_movies.csv"
 # What finished runs answered: hours of training are not to be repeated because a folder of weights was deleted.
 PREDICTIONS = RESULTS / "predictions"
+
+
+def without_tmdb() -> bool:
+    """Is the list not here that a benchmark measures on? Says so."""
+    if TMDB.exists():
+        return False
+    print(f"{os.path.relpath(TMDB, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
+    return True
 
 
 def movies(split: str | None = None) -> list[dict[str, str]]:

@@ -1,6 +1,6 @@
 """How many films does it take? Ours and two others from 500 films on; writes results/data_efficiency.json and .png.
 
-    python benchmarks/data_efficiency.py [--sizes 500 2000 5000] [--systems best tfidf minilm]
+    python -m benchmarks.data_efficiency [--sizes 500 2000 5000] [--systems best tfidf minilm]
 
 The protocol is that of quality.py, one seed; the validation and test films are always all of them, and each smaller
 training set is a part of the next. What finished runs answered is kept in results/predictions.
@@ -9,23 +9,18 @@ training set is a part of the next. What finished runs answered is kept in resul
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from quality import DATA, LABELS, Films, finish, mean_scores  # noqa: E402
-
-from benchmarks.common import PREDICTIONS, RESULTS, kept  # noqa: E402
-from modeling.data import file_hash  # noqa: E402
-from modeling.metrics import bootstrap  # noqa: E402
-from modeling.prediction_movie_genre import choose  # noqa: E402
-from modeling.training import versions  # noqa: E402
+from benchmarks.common import PREDICTIONS, RESULTS, ROOT, TMDB, kept, without_tmdb
+from benchmarks.quality import LABELS, Films, finish, mean_scores
+from modeling.data import file_hash
+from modeling.metrics import bootstrap
+from modeling.prediction_movie_genre import choose
+from modeling.training import versions
 
 RUNS = ROOT / "runs" / "data_efficiency"
 SYSTEMS = ("best", "tfidf", "minilm")
@@ -68,8 +63,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16, on processors that multiply in it")
     options = parser.parse_args()
-    if not DATA.exists():
-        print(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
+    if without_tmdb():
         return
     torch.set_num_threads(options.threads)
     films = Films()
@@ -85,10 +79,10 @@ def main() -> None:
                 results.setdefault(system, {})[str(size)] = summarise(films.truth["test"], *done)
     result = {
         "protocol": "one seed; thresholds for micro-F1 tuned on the validation films, scored on the test films",
-        "command": "python benchmarks/data_efficiency.py",
+        "command": "python -m benchmarks.data_efficiency",
         "data": {
-            "source": DATA.name,
-            "sha256": file_hash(DATA),
+            "source": TMDB.name,
+            "sha256": file_hash(TMDB),
             "films": {name: len(texts) for name, texts in films.texts.items()},
         },
         "names": {system: LABELS[system] for system in results},

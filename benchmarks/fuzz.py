@@ -1,6 +1,6 @@
 """A long fuzzing of the REST interface of a running demo; writes results/fuzz.json.
 
-    python benchmarks/fuzz.py [--examples 500]
+    python -m benchmarks.fuzz [--examples 500]
 
 Schemathesis makes requests from the OpenAPI description, valid and broken ones, and also chains of them. A reply of
 5xx, or one that the description does not know, is a failure, and the exit code says so.
@@ -15,10 +15,8 @@ import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.app_server import serve  # noqa: E402
+from benchmarks.common import RESULTS
+from tests.app_server import serve
 
 
 def main() -> None:
@@ -40,7 +38,7 @@ def main() -> None:
             process.terminate()
         suites = ET.parse(report).getroot()  # noqa: S314  # written by the line above
     result = {
-        "command": "python benchmarks/fuzz.py" + (f" --examples {options.examples}" if options.examples != 500 else ""),
+        "command": "python -m benchmarks.fuzz" + (f" --examples {options.examples}" if options.examples != 500 else ""),
         "versions": {"schemathesis": importlib.metadata.version("schemathesis")},
         "examples": options.examples,
         "operations": [case.get("name") for case in suites.iter("testcase")],
@@ -48,7 +46,7 @@ def main() -> None:
         "server_alive": alive,
         "exit_code": done.returncode,
     }
-    path = ROOT / "benchmarks" / "results" / "fuzz.json"
+    path = RESULTS / "fuzz.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     sys.exit(done.returncode)
 

@@ -1,26 +1,22 @@
 """The second, independent test: the test rows of data/movies.csv; writes results/own_films.json.
 
-    python benchmarks/own_films.py
+    python -m benchmarks.own_films
 
 Scores the shipped checkpoint, apart for titles that its training list has too and for those that it has not, and what
 training on the train rows alone reaches (python train.py without further words).
 """
 
+import argparse
 import csv
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, ROOT, TMDB, movies, weights, without_tmdb
+from modeling.data import file_hash, normalise
 
-from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, movies, weights  # noqa: E402
-from modeling.data import file_hash, normalise  # noqa: E402
-
-TMDB = ROOT.parent / "shared" / "data" / "top_movies.csv"
 RUN = ROOT / "runs" / "movies"
 
 
@@ -34,11 +30,8 @@ def evaluate(model: Path, data: Path, output: Path) -> dict:
 
 def main() -> None:
     """Measure and write."""
-    if not TMDB.exists():
-        print(
-            f"{os.path.relpath(TMDB, ROOT)} is not here: without it nobody can tell which titles are known",
-            file=sys.stderr,
-        )
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    if without_tmdb():  # it tells which titles are known
         return
     with TMDB.open(encoding="utf-8", newline="") as file:
         known = {normalise(row["movie_name"]) for row in csv.DictReader(file)}
@@ -62,7 +55,7 @@ def main() -> None:
         systems["trained on data/movies.csv"] = evaluate(RUN, MOVIES, Path(folder) / "result.json")
     training = json.loads((RUN / "training.json").read_text(encoding="utf-8"))
     result = {
-        "command": "python benchmarks/own_films.py",
+        "command": "python -m benchmarks.own_films",
         "model": weights(CHECKPOINT),
         "data": {"source": MOVIES.name, "sha256": file_hash(MOVIES)},
         "training_seconds": training["seconds"],

@@ -1,6 +1,6 @@
 """Quality of every system under one protocol; writes results/quality.json and .png.
 
-    python benchmarks/quality.py [--systems tfidf scratch] [--jobs 2]
+    python -m benchmarks.quality [--systems tfidf scratch] [--jobs 2]
 
 One seeded, grouped, stratified split (split.json, row hashes) of the TMDB list: fit on train; choose an epoch, where
 one is chosen, and tune thresholds on validation; score test once. Three training seeds each. What finished runs
@@ -36,13 +36,10 @@ from transformers import (
     set_seed,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.common import RESULTS, STORIES, flops, keep, kept  # noqa: E402
-from modeling import MovieGenreConfig  # noqa: E402
-from modeling.arguments import parse_arguments  # noqa: E402
-from modeling.data import (  # noqa: E402
+from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, flops, keep, kept, without_tmdb
+from modeling import MovieGenreConfig
+from modeling.arguments import parse_arguments
+from modeling.data import (
     Problems,
     assign_splits,
     file_hash,
@@ -52,7 +49,7 @@ from modeling.data import (  # noqa: E402
     split_hashes,
     stream_rows,
 )
-from modeling.decision import (  # noqa: E402
+from modeling.decision import (
     FOLDS,
     THRESHOLD_OBJECTIVES,
     count_label_sets,
@@ -60,7 +57,7 @@ from modeling.decision import (  # noqa: E402
     fit_label_set_weight,
     tune_profiles,
 )
-from modeling.metrics import (  # noqa: E402
+from modeling.metrics import (
     SCORES,
     average_precision,
     bootstrap,
@@ -70,12 +67,11 @@ from modeling.metrics import (  # noqa: E402
     scores,
     selective_gain,
 )
-from modeling.prediction_movie_genre import LabelSets, choose, expected_f1, length_batches  # noqa: E402
-from modeling.teacher import LONGEST, embed, linear_model, predicted, probe_model  # noqa: E402
-from modeling.tokenization import MINILM, load_tokenizer, local_source  # noqa: E402
-from modeling.training import attention_kernel, given, versions  # noqa: E402
+from modeling.prediction_movie_genre import LabelSets, choose, expected_f1, length_batches
+from modeling.teacher import LONGEST, embed, linear_model, predicted, probe_model
+from modeling.tokenization import MINILM, load_tokenizer, local_source
+from modeling.training import attention_kernel, given, versions
 
-DATA = ROOT.parent / "shared" / "data" / "top_movies.csv"
 SPLIT = ROOT / "benchmarks" / "split.json"
 OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
 # What train.py is told, a system of ours.
@@ -124,17 +120,17 @@ class Films:
     """Texts and truth of the protocol's split."""
 
     def __init__(self) -> None:
-        films, _ = read_films(DATA)
+        films, _ = read_films(TMDB)
         stored = json.loads(SPLIT.read_text(encoding="utf-8")) if SPLIT.exists() else None
         films = assign_splits(films, stored=stored, seed=0)
         if stored is None:
-            SPLIT.write_text(json.dumps({"sha256": file_hash(DATA), **split_hashes(films)}, indent=0) + "\n")
+            SPLIT.write_text(json.dumps({"sha256": file_hash(TMDB), **split_hashes(films)}, indent=0) + "\n")
         self.genres = genre_vocabulary(films)
         names = np.array(films["split"])
         texts, truth = np.array(films["description"], dtype=object), genre_matrix(films, self.genres)
         self.texts = {name: texts[names == name] for name in ("train", "validation", "test")}
         self.truth = {name: truth[names == name] for name in self.texts}
-        self.path = DATA
+        self.path = TMDB
 
     def with_fewer(self, count: int, folder: Path) -> "Films":
         """The same with so many training films, of which each smaller number is a part; a file of them in `folder`."""
@@ -298,13 +294,13 @@ def cost(system: str, folder: Path, run: dict[str, Any], genres: int) -> dict[st
     return {"parameters": parameters, "flops_per_token": int(flops(config, [MEAN_TOKENS]) / MEAN_TOKENS)}
 
 
-def recipe(films: Films, folder: Path, seed: int, system: str) -> list[str]:
+def recipe(films: Path, folder: Path, seed: int, system: str) -> list[str]:
     """What train.py is told, but for what changes no weight."""
-    files = ["--train_file", os.path.relpath(films.path, ROOT), "--split_file", os.path.relpath(SPLIT, ROOT)]
+    files = ["--train_file", os.path.relpath(films, ROOT), "--split_file", os.path.relpath(SPLIT, ROOT)]
     return [*NETWORKS[system], *files, "--seed", str(seed), "--output_dir", os.path.relpath(folder, ROOT)]
 
 
-def check_recipe(films: Films, name: str, then: dict[str, Any], folder: Path, seed: int, system: str) -> None:
+def check_recipe(films: Path, name: str, then: dict[str, Any], folder: Path, seed: int, system: str) -> None:
     """Is a finished run, trained with the arguments `then`, of today's recipe?
 
     Raises:
@@ -324,9 +320,9 @@ def fit_network(films: Films, folder: Path, seed: int, system: str, threads: int
     """Train and predict as a user would, each in its own process."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
-    launch += [*recipe(films, folder, seed, system), "--cpu_threads", str(threads), "--bf16", str(bf16)]
+    launch += [*recipe(films.path, folder, seed, system), "--cpu_threads", str(threads), "--bf16", str(bf16)]
     launch += ["--resume_from_checkpoint", "true"]  # of a run that was cut short; else it starts anew
-    evaluate = [sys.executable, "-m", "modeling.cli", "evaluate", "--model", str(folder), "--data", str(DATA)]
+    evaluate = [sys.executable, "-m", "modeling.cli", "evaluate", "--model", str(folder), "--data", str(TMDB)]
     evaluate += ["--split", "test", "--split-file", str(SPLIT), "--output", str(folder / "evaluation.json")]
     evaluate += ["--probabilities", str(folder / "test.npy"), "--off-topic", str(OFF_TOPIC)]
     with folder.with_suffix(".log").open("w") as log:
@@ -356,7 +352,7 @@ def finish(name: str, system: str, seed: int, films: Films, threads: int, bf16: 
     folder = ROOT / "runs" / name
     if done := kept(name):
         if system in NETWORKS:
-            check_recipe(films, name, done[0]["arguments"], folder, seed, system)
+            check_recipe(films.path, name, done[0]["arguments"], folder, seed, system)
         return
     print(f"{name} ...", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -526,8 +522,7 @@ def main() -> None:
         "--anew", nargs="+", default=[], choices=list(LABELS), help="drop their earlier figures, though of more runs"
     )
     options = parser.parse_args()
-    if not DATA.exists():
-        print(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
+    if without_tmdb():
         return
 
     films = Films()
@@ -539,7 +534,7 @@ def main() -> None:
 
     path = RESULTS / "quality.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if known.get("data", {}).get("sha256") != file_hash(DATA):
+    if known.get("data", {}).get("sha256") != file_hash(TMDB):
         known = {"systems": {}, "ours_less": {}}
     systems, arrays, sets = {}, {}, {}
     for system in LABELS:
@@ -573,8 +568,8 @@ def main() -> None:
     result = {
         "protocol": "fit on train, choose and tune on validation, score test once; thresholds of the profile micro_f1; "
         "the weight of label sets cross-fitted on test",
-        "command": "python benchmarks/quality.py",
-        "data": {"source": DATA.name, "sha256": file_hash(DATA), "films": {k: len(v) for k, v in films.texts.items()}},
+        "command": "python -m benchmarks.quality",
+        "data": {"source": TMDB.name, "sha256": file_hash(TMDB), "films": {k: len(v) for k, v in films.texts.items()}},
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "systems": systems,
         "ours_less": less,

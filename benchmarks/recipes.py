@@ -1,8 +1,8 @@
 """What pays in training? Each idea alone beside the best recipe; writes results/recipes.json and .png.
 
-    python benchmarks/recipes.py [--ideas focal ema] [--films 1500] [--epochs 4]
+    python -m benchmarks.recipes [--ideas focal ema] [--films 1500] [--epochs 4]
 
-Screening: the recipe is shortened, without hint, stories and label graph, one seed, and the validation films alone.
+Screening: the recipe is shortened, without hint and stories, one seed, and the validation films alone.
 Thresholds are tuned on one half of them and scored on the other, and the other way round. The losses that do not ship
 live here and nowhere else. What finished runs answered is kept in results/predictions and they are not repeated.
 """
@@ -10,7 +10,6 @@ live here and nowhere else. What finished runs answered is kept in results/predi
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,26 +18,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit
 from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, get_linear_schedule_with_warmup
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-import quality  # noqa: E402
-from quality import DATA, SPLIT, paired  # noqa: E402
-
-from benchmarks.common import RESULTS, STORIES, keep, kept  # noqa: E402
-from modeling.arguments import parse_arguments  # noqa: E402
-from modeling.data import file_hash  # noqa: E402
-from modeling.decision import tune_profiles  # noqa: E402
-from modeling.metrics import SCORES, scores  # noqa: E402
-from modeling.prediction_movie_genre import choose, length_batches  # noqa: E402
-from modeling.training import (  # noqa: E402
-    Collator,
+from benchmarks import quality
+from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, keep, kept, without_tmdb
+from benchmarks.quality import SPLIT, paired
+from modeling.arguments import parse_arguments
+from modeling.data import file_hash
+from modeling.decision import tune_profiles
+from modeling.metrics import SCORES, scores
+from modeling.prediction_movie_genre import choose, length_batches
+from modeling.training import (
     build_trainer,
-    encode_films,
     load_films,
     load_network,
     versions,
@@ -101,7 +93,7 @@ def twice(trainer: Trainer) -> None:
 
     Every film is in its batch twice, under two dropout masks; answers that differ cost.
     """
-    collate = Collator(trainer.processing_class.pad_token_id)
+    collate = trainer.data_collator
 
     def loss(outputs: Any, labels: torch.Tensor, **_: Any) -> torch.Tensor:
         logits = outputs["logits"]
@@ -190,7 +182,7 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
     """Train, and keep the validation films' probabilities."""
     started = time.time()
     flags = {
-        "train_file": DATA, "split_file": SPLIT, "output_dir": RUNS / name, "num_train_epochs": epochs,
+        "train_file": TMDB, "split_file": SPLIT, "output_dir": RUNS / name, "num_train_epochs": epochs,
         "hint_weight": 0, "transfer_file": "", "eval_strategy": "no", "save_strategy": "no",
         "disable_tqdm": True, "use_cpu": True, "cpu_threads": threads, "bf16": bf16,
     }  # fmt: skip
@@ -207,15 +199,9 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
     if idea.change:
         idea.change(trainer)
     trainer.train()
-    validation = encode_films(
-        parts.parts["validation"], parts.truth("validation"), tokenizer, model.config.max_position_embeddings
-    )
-    model.eval()
-    probabilities = np.empty((len(validation), len(parts.genres)))
-    for batch in length_batches(validation["length"], 64):
-        padded = Collator(tokenizer.pad_token_id)([validation[i] for i in batch])
-        with torch.inference_mode():
-            probabilities[batch] = expit(model(padded["input_ids"], padded["attention_mask"]).logits.numpy())
+    texts = list(parts.parts["validation"]["description"])
+    said = model.eval().predict_genres(texts, tokenizer, batch_size=64)
+    probabilities = np.array([list(film.probabilities.values()) for film in said])
     keep(name, {"seconds": round(time.time() - started, 1), "recipe": recipe()}, probabilities)
 
 
@@ -264,8 +250,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16, on processors that multiply in it")
     options = parser.parse_args()
-    if not DATA.exists():
-        print(f"{os.path.relpath(DATA, ROOT)} is not here: this benchmark measures on that list alone", file=sys.stderr)
+    if without_tmdb():
         return
     names = {key: f"recipes/{options.films}x{options.epochs:g}-{key}" for key in IDEAS}
     for key in IDEAS:
@@ -288,8 +273,8 @@ def main() -> None:
             ideas[key]["more_than_base"] = paired(truth, arrays[key], arrays[BASE])
     result = {
         "protocol": "one seed; validation films; thresholds for micro-F1 tuned on one half, scored on the other",
-        "command": "python benchmarks/recipes.py",
-        "data": {"source": DATA.name, "sha256": file_hash(DATA), "films": options.films, "epochs": options.epochs},
+        "command": "python -m benchmarks.recipes",
+        "data": {"source": TMDB.name, "sha256": file_hash(TMDB), "films": options.films, "epochs": options.epochs},
         "recipe": recipe(),
         "ideas": ideas,
         "versions": versions(),

@@ -1,18 +1,14 @@
 """Write the results section of README.md from the results files.
 
-python benchmarks/report.py [--check]
+python -m benchmarks.report [--check]
 """
 
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from benchmarks.common import CHECKPOINT, RESULTS, weights  # noqa: E402
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, weights
 
 BEGIN, END = "<!-- results: written by benchmarks/report.py -->", "<!-- /results -->"
 SHOWN = ("micro_f1", "macro_f1", "samples_f1", "subset_accuracy", "mean_average_precision")
@@ -158,8 +154,7 @@ def recipes(results: dict[str, Any]) -> str:
         rows.append(f"| {idea['name']} | {' | '.join(cells)} |")
     data = results["data"]
     lines = [
-        "**What was tried**: each idea alone beside the best recipe without hint, stories and label graph",
-        *([] if "recipe" in results else ["(when teachers were averaged and weighed 0.8, and stories had no reader)"]),
+        "**What was tried**: each idea alone beside the best recipe without hint and stories",
         f"on {data['films']:,} training films and {data['epochs']:g} epochs, one seed, on the validation films;",
         "differences with 95 % intervals.",
         "",
@@ -192,7 +187,7 @@ def own_films(results: dict[str, Any]) -> str:
 
 def speed(results: dict[str, Any]) -> str:
     """Rates and waiting times beside the alternatives."""
-    from speed import NAMES, UNLOADED
+    from benchmarks.speed import NAMES, UNLOADED
 
     bulk, one, cold = results["bulk"], results["one"]["1 threads"]["milliseconds"], results["cold"]
     rows = []

@@ -1,6 +1,6 @@
 """Make checkpoint/: the recipe of configs/best.yaml, refitted on every film of the list.
 
-    python benchmarks/ship.py [--twin runs/quality/best-0]
+    python -m benchmarks.ship [--twin runs/quality/best-0]
 
 A run that was cut short goes on from its last checkpoint; a finished one, or one of another recipe, is trained anew.
 
@@ -16,14 +16,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from modeling.card import render_card  # noqa: E402
-from modeling.training import plot_genres  # noqa: E402
-
-DATA = Path("../shared/data/top_movies.csv")
-CHECKPOINT = ROOT / "checkpoint"
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, TMDB
+from modeling.card import render_card
+from modeling.training import plot_genres
 
 
 def main() -> None:
@@ -38,7 +33,7 @@ def main() -> None:
 
     if not options.refresh:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
-        flags = ["configs/best.yaml", "--train_file", str(DATA), "--output_dir", str(options.output)]
+        flags = ["configs/best.yaml", "--train_file", os.path.relpath(TMDB, ROOT), "--output_dir", str(options.output)]
         flags += ["--fit_all", "true", "--decision_from", str(options.twin), "--cpu_threads", str(options.threads)]
         flags += ["--bf16", "true"] if options.bf16 else []
         recipe, output = ROOT / "configs" / "best.yaml", ROOT / options.output
@@ -57,7 +52,7 @@ def main() -> None:
         shutil.copy(path, CHECKPOINT / path.name)
     together = json.loads((CHECKPOINT / "evaluation.json").read_text(encoding="utf-8"))["cooccurrence"]
     plot_genres(**together, path=CHECKPOINT / "genres.png")
-    card = render_card(CHECKPOINT, CHECKPOINT.name, results=ROOT / "benchmarks" / "results")
+    card = render_card(CHECKPOINT, CHECKPOINT.name, results=RESULTS)
     (CHECKPOINT / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """Prove the Space: publish it, pull it into an empty folder, build its own environment, ask it a question there.
 
-    python benchmarks/space.py
+    python -m benchmarks.space
 
 Model and Space are published to a Hub on loopback with `movie-genre publish`; the Space is pulled with `hf download`,
 and its requirements.txt installed into a fresh virtual environment, minutes of pip. Then app.py runs there with the
@@ -9,6 +9,7 @@ benchmarks/results/space.json.
 ZeroGPU itself is not proved.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -24,10 +25,8 @@ import venv
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.hub_server import Hub  # noqa: E402
+from benchmarks.common import ROOT
+from tests.hub_server import Hub
 
 RESULTS = ROOT / "benchmarks" / "results" / "space.json"
 # Not of the Space: where no GPU is, the CPU build of this version is the smaller download.
@@ -82,6 +81,7 @@ def ask_page(command: list[str], folder: Path, environment: dict[str, str], text
 
 def main() -> None:
     """Publish, pull, install, run, ask, write."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name, Hub() as hub:
         work = Path(name)
@@ -121,7 +121,7 @@ def main() -> None:
     if "Science Fiction" not in json.dumps(answer) or not fetched or not pinned:
         raise RuntimeError(f"the Space did not answer as it should: {answer}, {fetched}")
     results = {
-        "command": "python benchmarks/space.py",
+        "command": "python -m benchmarks.space",
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "python": platform.python_version(),
         "constraint": CONSTRAINT,

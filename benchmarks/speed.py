@@ -1,6 +1,6 @@
 """Speed beside the alternatives, on the same texts in the same run; writes results/speed.json and .png.
 
-    python benchmarks/speed.py [--model checkpoint] [--rows 10000] [--repetitions 5] [--only bulk one]
+    python -m benchmarks.speed [--model checkpoint] [--rows 10000] [--repetitions 5] [--only bulk one]
 
 Contenders take turns within each repetition, so that whatever else the machine does meets all of them; a ratio is that
 of one repetition, and its median and range are stated. Beside them stands what the hardware could do: the machine's
@@ -23,10 +23,7 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.common import RESULTS, flops, movies, weights  # noqa: E402
+from benchmarks.common import RESULTS, ROOT, flops, movies, weights
 
 NAMES = {
     "ours": "ours, PyTorch",
@@ -401,7 +398,7 @@ def measure_cold(contenders: Contenders, names: Sequence[str], rows: int, repeti
     """Seconds of a new process until its first answer; and peak memory of one that goes on with many texts."""
     programs = {"help": ["-m", "modeling.cli", "--help"], "imports": ["-c", "import torch, transformers"]}
     programs["model_class"] = ["-c", "from transformers import AutoTokenizer, PreTrainedModel"]
-    own = [str(Path(__file__)), "--folder", str(contenders.folder), "--model", contenders.model, "--child"]
+    own = ["-m", "benchmarks.speed", "--folder", str(contenders.folder), "--model", contenders.model, "--child"]
     programs |= {name: [*own, name] for name in names if name not in ("tfidf", "fasttext", *UNLOADED)}
 
     def run(program: list[str]) -> tuple[float, str]:
@@ -565,7 +562,7 @@ def main() -> None:
     from modeling.training import versions
 
     about = {
-        "command": "python benchmarks/speed.py",
+        "command": "python -m benchmarks.speed",
         "options": {"rows": rows, "requests": options.requests, "repetitions": options.repetitions},
         "model": weights(options.model),
         "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": os.getloadavg()[0]},

@@ -10,7 +10,7 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
-from .backends import ROOT
+from .backends import locate
 from .metrics import SCORES
 
 
@@ -60,8 +60,8 @@ class DataArguments:
     def __post_init__(self) -> None:
         """Reject contradictions; find what settings and defaults name, wherever the program was started."""
         for name in ("train_file", "transfer_file"):
-            if (value := getattr(self, name)) and not Path(value).exists() and (ROOT / value).exists():
-                setattr(self, name, str(ROOT / value))
+            if value := getattr(self, name):
+                setattr(self, name, locate(value))
         if self.fit_all != (self.decision_from is not None):
             raise ValueError("fit_all and decision_from go together: thresholds need films that were not trained on")
         if self.fit_all and self.split_file is not None:

@@ -30,8 +30,8 @@ def share_of_cores() -> int:
 
 
 def locate(name: str) -> str:
-    """Where a model is; "checkpoint", the default, lies beside this package wherever a program was started."""
-    return str(ROOT / name) if name == "checkpoint" and not Path(name).exists() else name
+    """Where a file or folder is: what is not here may be the project's own, wherever a program was started."""
+    return str(ROOT / name) if not Path(name).exists() and (ROOT / name).exists() else name
 
 
 def load(name: str, revision: str | None = None, *, backend: str = "torch", threads: int | None = None) -> Any:

@@ -127,7 +127,7 @@ def predict_file(
 def _named(message: str, path: Path) -> str:
     """A message with the file's name where its path on this machine stands, and without the command line's flags."""
     message = message.replace(str(path), path.name)
-    return re.sub(r"(, or name it| and leave them out)? with --\w+", "", message)
+    return re.sub(r", or name it with --\w+", "", message)
 
 
 def _compare(batch: Batch, service: Service) -> None:

@@ -586,7 +586,11 @@ def publish_data(
     """
     from . import hub
 
-    _report(hub.publish_data(folder, repo, private=private, revision=revision, tag=_release(tag), dry_run=dry_run))
+    _report(
+        hub.publish_data(
+            locate(str(folder)), repo, private=private, revision=revision, tag=_release(tag), dry_run=dry_run
+        )
+    )
 
 
 @publish.command("space")

@@ -11,7 +11,7 @@ SMOOTHING = 0.75
 
 
 def cooccurrence_embeddings(
-    ids: Sequence[Sequence[int]], vocabulary_size: int, dimensions: int, *, scale: float, seed: int = 0
+    ids: Sequence[Sequence[int]], vocabulary_size: int, dimensions: int, *, scale: float
 ) -> np.ndarray:
     """Factorise the positive pointwise mutual information of word pieces (Levy, Goldberg and Dagan 2015).
 
@@ -20,7 +20,6 @@ def cooccurrence_embeddings(
         vocabulary_size: rows of the result.
         dimensions: width of the result.
         scale: root mean square of the values.
-        seed: of the factorisation, and of the normal values given to pieces that the texts lack.
 
     Returns:
         (vocabulary_size, dimensions).
@@ -38,11 +37,11 @@ def cooccurrence_embeddings(
     positive = information > 0
     matrix = csr_matrix((information[positive], (counts.row[positive], counts.col[positive])), shape=shape)
     rank = min(dimensions, vocabulary_size)
-    vectors, values, _ = randomized_svd(matrix, rank, random_state=seed)
+    vectors, values, _ = randomized_svd(matrix, rank, random_state=0)
     embeddings = np.zeros((vocabulary_size, dimensions))
     embeddings[:, :rank] = vectors * np.sqrt(values)
     norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
     known = norm[:, 0] > 0
     embeddings[known] *= scale * np.sqrt(dimensions) / norm[known]
-    embeddings[~known] = np.random.default_rng(seed).normal(0, scale, size=((~known).sum(), dimensions))
+    embeddings[~known] = np.random.default_rng(0).normal(0, scale, size=((~known).sum(), dimensions))
     return embeddings

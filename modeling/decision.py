@@ -29,7 +29,7 @@ MAX_FITTED = 10_000  # films that one number is fitted on: memory is taken for e
 PENALTIES = (1.0, 10.0, 100.0, np.inf)
 
 
-def fit_calibration(truth: np.ndarray, logits: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def fit_calibration(truth: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scale and bias a genre that turn logits into calibrated ones (Platt 1999), shrunk towards common ones.
 
     One scale and bias for all genres is fitted first; each genre's own is then the maximum of its likelihood less a
@@ -39,7 +39,6 @@ def fit_calibration(truth: np.ndarray, logits: np.ndarray, *, seed: int = 0) -> 
     Args:
         truth: (films, genres) of 0 and 1.
         logits: (films, genres), of films that the model was not trained on.
-        seed: of the folds.
 
     Returns:
         scale (genres,), positive, and bias (genres,): calibrated logits are `logits * scale + bias`.
@@ -49,7 +48,7 @@ def fit_calibration(truth: np.ndarray, logits: np.ndarray, *, seed: int = 0) -> 
     """
     if len(truth) < FOLDS:
         raise ValueError(f"{len(truth)} films are too few to calibrate on: at least {FOLDS} are needed")
-    folds = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
+    folds = np.random.default_rng(0).permutation(len(truth)) % FOLDS
     losses = np.zeros(len(PENALTIES))
     for fold in range(FOLDS):
         fit, held = folds != fold, folds == fold
@@ -93,7 +92,6 @@ def tune_thresholds(
     objective: str = DEFAULT_OBJECTIVE,
     *,
     min_genres: int = 1,
-    seed: int = 0,
 ) -> np.ndarray:
     """Thresholds that serve an objective on new films.
 
@@ -105,7 +103,6 @@ def tune_thresholds(
         probabilities: (films, genres), of films that the model was not trained on.
         objective: a key of `THRESHOLD_OBJECTIVES`.
         min_genres: genres that every film gets at least.
-        seed: of the folds.
 
     Returns:
         (genres,) thresholds, to four digits.
@@ -118,7 +115,7 @@ def tune_thresholds(
     if len(truth) < FOLDS:
         raise ValueError(f"{len(truth)} films are too few to tune thresholds on: at least {FOLDS} are needed")
     score, truth = THRESHOLD_OBJECTIVES[objective], np.asarray(truth, dtype=float)
-    folds = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
+    folds = np.random.default_rng(0).permutation(len(truth)) % FOLDS
     chosen = [np.zeros(truth.shape, dtype=bool) for _ in SHRINKAGE]
     for fold in range(FOLDS):
         fit, held = folds != fold, folds == fold
@@ -130,12 +127,10 @@ def tune_thresholds(
     return _shrink(common, own, truth, SHRINKAGE[best]).round(4)
 
 
-def tune_profiles(
-    truth: np.ndarray, probabilities: np.ndarray, *, min_genres: int = 1, seed: int = 0
-) -> dict[str, list[float]]:
+def tune_profiles(truth: np.ndarray, probabilities: np.ndarray, *, min_genres: int = 1) -> dict[str, list[float]]:
     """Thresholds for every objective that has some, to be kept in the model's configuration under its name."""
     return {
-        objective: tune_thresholds(truth, probabilities, objective, min_genres=min_genres, seed=seed).tolist()
+        objective: tune_thresholds(truth, probabilities, objective, min_genres=min_genres).tolist()
         for objective in THRESHOLD_OBJECTIVES
     }
 

@@ -164,7 +164,6 @@ def evaluation(
     *,
     certainty: Mapping[str, np.ndarray],
     resamples: int = 1000,
-    seed: int = 0,
     progress: Callable[[Any], Any] = iter,
 ) -> dict[str, Any]:
     """What `movie-genre evaluate` writes.
@@ -176,7 +175,6 @@ def evaluation(
         genres: names.
         certainty: measures (films,) as `certainties` gives them, greater is surer.
         resamples: bootstrap draws.
-        seed: of the draws.
         progress: wraps the iterable of draws, to show a bar.
 
     Returns:
@@ -185,12 +183,10 @@ def evaluation(
     return {
         "rows": len(truth),
         **scores(truth, chosen, probabilities),
-        "intervals": bootstrap(
-            scores, [truth, chosen, probabilities], resamples=resamples, seed=seed, progress=progress
-        ),
+        "intervals": bootstrap(scores, [truth, chosen, probabilities], resamples=resamples, progress=progress),
         "per_genre": per_genre(truth, chosen, probabilities, genres),
-        "calibration": calibration(truth, probabilities, genres, seed=seed),
-        "uncertainty": selective(truth, chosen, certainty, resamples=resamples, seed=seed, progress=progress),
+        "calibration": calibration(truth, probabilities, genres),
+        "uncertainty": selective(truth, chosen, certainty, resamples=resamples, progress=progress),
         **curves(truth, probabilities, genres),
     }
 
@@ -207,16 +203,14 @@ def calibration_errors(truth: np.ndarray, probabilities: np.ndarray, bins: int =
     return np.abs(np.add.reduceat(gap, edges[:-1], axis=0)).sum(axis=0) / len(truth)
 
 
-def calibration_band(
-    probabilities: np.ndarray, bins: int = CALIBRATION_BINS, *, draws: int = 1000, seed: int = 0
-) -> np.ndarray:
+def calibration_band(probabilities: np.ndarray, bins: int = CALIBRATION_BINS, *, draws: int = 1000) -> np.ndarray:
     """What `calibration_errors` would be for a perfectly calibrated model: 97.5 % quantile of each genre, (genres,).
 
     Truth is drawn from the probabilities themselves, `draws` times. With finitely many films the error of a perfect
     model is not zero; only what lies above this bound speaks against a model. (Below is never a fault: the band is
     the 95 % one, whose lower end only an error smaller than chance would leave.)
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     errors = [
         calibration_errors((generator.random(probabilities.shape) < probabilities).astype(float), probabilities, bins)
         for _ in range(draws)
@@ -224,12 +218,12 @@ def calibration_band(
     return np.quantile(errors, 0.975, axis=0)
 
 
-def calibration(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[str], seed: int = 0) -> dict[str, Any]:
+def calibration(truth: np.ndarray, probabilities: np.ndarray, genres: Sequence[str]) -> dict[str, Any]:
     """Brier score, negative log likelihood (nats) and expected calibration error: their means over genres, and each."""
     p = np.clip(probabilities, 1e-7, 1 - 1e-7)
     brier = ((truth - p) ** 2).mean(axis=0)
     nll = -(truth * np.log(p) + (1 - truth) * np.log1p(-p)).mean(axis=0)
-    error, bound = calibration_errors(truth, p), calibration_band(p, seed=seed)
+    error, bound = calibration_errors(truth, p), calibration_band(p)
     rows = zip(genres, brier, nll, error, bound, strict=True)
     return {
         "brier": float(brier.mean()),
@@ -285,7 +279,6 @@ def selective(
     certainty: Mapping[str, np.ndarray],
     *,
     resamples: int = 1000,
-    seed: int = 0,
     progress: Callable[[Any], Any] = iter,
 ) -> dict[str, Any]:
     """By each measure of certainty: `selective_gain`, its 95 % bootstrap interval, and `risk_coverage`."""
@@ -294,7 +287,7 @@ def selective(
         return {name: selective_gain(truth, chosen, one) for name, one in zip(certainty, values, strict=True)}
 
     arrays = [truth, chosen, *certainty.values()]
-    found, intervals = gains(*arrays), bootstrap(gains, arrays, resamples=resamples, seed=seed, progress=progress)
+    found, intervals = gains(*arrays), bootstrap(gains, arrays, resamples=resamples, progress=progress)
     return {
         name: {"gain": found[name], "gain_interval": intervals[name], **risk_coverage(truth, chosen, values)}
         for name, values in certainty.items()

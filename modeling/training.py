@@ -137,25 +137,6 @@ class Readings(torch.utils.data.Dataset):
         return {"input_ids": [ids[0], *stay, ids[-1]], "labels": self.labels[index]}
 
 
-@dataclass
-class Collator:
-    """Pads a batch on the right to its own longest text."""
-
-    pad_token_id: int
-
-    def __call__(self, films: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids` and `attention_mask` (batch, seq), `labels` (batch, genres)."""
-        ids = [torch.tensor(film["input_ids"]) for film in films]
-        lengths = torch.tensor([len(row) for row in ids])
-        input_ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id)
-        attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
-        return {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "labels": torch.tensor(np.array([film["labels"] for film in films], dtype=np.float32)),
-        }
-
-
 class EarlyStopping(TrainerCallback):
     """Stops after `patience` scorings without a better one. The run's history tells, so that a resumed run counts on.
 
@@ -655,7 +636,6 @@ def build_trainer(
         args=arguments,
         train_dataset=rows,
         eval_dataset=scored,  # type: ignore[arg-type]
-        data_collator=Collator(tokenizer.pad_token_id),
         processing_class=tokenizer,
         compute_loss_func=Loss(arguments.loss, arguments.focal_gamma, hint),
         compute_metrics=Measure(model.config.min_genres),

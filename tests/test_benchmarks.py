@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
 from benchmarks import common, quality
-from benchmarks.common import CHECKPOINT, RESULTS, ROOT, flops, weights
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, TMDB, flops, weights
 from modeling.arguments import parse_arguments
 from modeling.hub import SPACE_FILES
 from modeling.training import given
@@ -27,19 +27,15 @@ def test_the_space_that_was_proved_has_the_files_of_todays():
     assert set(proved) == files | {".gitattributes", "README.md"}
 
 
-class Films:
-    path = quality.DATA
-
-
 def test_a_finished_run_of_another_recipe_is_not_taken_for_one_of_todays(tmp_path, monkeypatch):
     monkeypatch.chdir(quality.ROOT)
-    trained = given(*parse_arguments(quality.recipe(Films(), tmp_path, 1, "best")))
-    quality.check_recipe(Films(), "best-1", trained, tmp_path, 1, "best")
+    trained = given(*parse_arguments(quality.recipe(TMDB, tmp_path, 1, "best")))
+    quality.check_recipe(TMDB, "best-1", trained, tmp_path, 1, "best")
     for change in ({"learning_rate": 0.5}, {"teacher": None}, {"seed": 2}):
         with pytest.raises(ValueError, match=f"best-1 was trained with {next(iter(change))}"):
-            quality.check_recipe(Films(), "best-1", trained | change, tmp_path, 1, "best")
+            quality.check_recipe(TMDB, "best-1", trained | change, tmp_path, 1, "best")
     with pytest.raises(ValueError, match="label_graph"):
-        quality.check_recipe(Films(), "graph-1", trained, tmp_path, 1, "graph")
+        quality.check_recipe(TMDB, "graph-1", trained, tmp_path, 1, "graph")
 
 
 @pytest.mark.parametrize("system", quality.NETWORKS)
@@ -47,7 +43,7 @@ def test_runs_that_are_kept_are_of_todays_recipe(system, tmp_path, monkeypatch):
     monkeypatch.chdir(quality.ROOT)
     for seed in quality.SEEDS:
         if done := common.kept(f"quality/{system}-{seed}"):
-            quality.check_recipe(Films(), system, done[0]["arguments"], tmp_path, seed, system)
+            quality.check_recipe(TMDB, system, done[0]["arguments"], tmp_path, seed, system)
 
 
 def test_a_finished_run_is_kept_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -15,8 +15,9 @@ from transformers import BertConfig, BertModel
 from modeling import MovieGenreModel
 from modeling.modeling_movie_genre import Dropout, SinusoidalPositions, dropout
 from modeling.training import save_model
+from modeling.warm_start import convert
 
-from .conftest import tiny_model
+from .conftest import GENRES, tiny_model
 
 TEXTS = [
     "A retired gunman rides into a border town.",
@@ -30,32 +31,7 @@ def bert_twin():
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 96}
     bert = BertModel(BertConfig(vocab_size=100, initializer_range=0.2, **sizes), add_pooling_layer=False).eval()
-    ours = tiny_model(vocab_size=100, max_position_embeddings=512, norm_placement="post", **sizes)
-    theirs = bert.state_dict()
-    state = {
-        "embeddings.word_embeddings.weight": theirs["embeddings.word_embeddings.weight"],
-        "embeddings.position_embeddings.weight": theirs["embeddings.position_embeddings.weight"]
-        + theirs["embeddings.token_type_embeddings.weight"][0],
-    }
-    for kind in ("weight", "bias"):
-        state[f"embeddings.norm.{kind}"] = theirs[f"embeddings.LayerNorm.{kind}"]
-        for i in range(4):
-            source, target = f"encoder.layer.{i}", f"layers.{i}"
-            state[f"{target}.attention.query_key_value.{kind}"] = torch.cat(
-                [theirs[f"{source}.attention.self.{name}.{kind}"] for name in ("query", "key", "value")]
-            )
-            for mine, other in {
-                "attention.output": "attention.output.dense",
-                "attention_norm": "attention.output.LayerNorm",
-                "feed_forward.intermediate": "intermediate.dense",
-                "feed_forward.output": "output.dense",
-                "feed_forward_norm": "output.LayerNorm",
-            }.items():
-                state[f"{target}.{mine}.{kind}"] = theirs[f"{source}.{other}.{kind}"]
-    result = ours.load_state_dict(state, strict=False)
-    assert not result.unexpected_keys
-    assert all(key.startswith(("pooling", "classifier", "logit_")) for key in result.missing_keys)
-    return bert, ours
+    return bert, convert(bert, GENRES, max_position_embeddings=512).eval()
 
 
 @pytest.mark.parametrize("side", ["none", "left", "right", "both"])

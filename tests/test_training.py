@@ -37,7 +37,6 @@ from modeling.prediction_movie_genre import choose
 from modeling.teacher import READING_SHARE
 from modeling.tokenization import load_tokenizer
 from modeling.training import (
-    Collator,
     Hint,
     Loss,
     Readings,
@@ -191,19 +190,7 @@ def test_going_on_from_an_older_checkpoint_gives_up_the_newer_ones_only_when_tol
 def test_bad_films_end_a_run_with_a_sentence_and_code_2(tmp_path):
     path = tmp_path / "films.csv"
     path.write_text("movie_name,genre,description\nOne,Drama,\n")
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "train.py"),
-            SMOKE,
-            "--train_file",
-            str(path),
-            "--output_dir",
-            str(tmp_path / "out"),
-        ],
-        capture_output=True,
-        text=True,
-    )
+    done = launch(SMOKE, "--train_file", path, "--output_dir", tmp_path / "out")
     assert done.returncode == 2
     assert f"{path}:2: description is empty" in done.stderr
     assert "Traceback" not in done.stderr
@@ -579,13 +566,6 @@ def test_layers_are_chosen_from_a_foreign_encoder_alone(tmp_path, some_films):
 
 
 # Pieces
-
-
-def test_collating_pads_to_the_longest_text_of_the_batch():
-    batch = Collator(0)([{"input_ids": [1, 2, 3], "labels": [1.0, 0.0]}, {"input_ids": [4], "labels": [0.0, 0.5]}])
-    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 0, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[1.0, 0.0], [0.0, 0.5]]
 
 
 def readings(*descriptions, **told):

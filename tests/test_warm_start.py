@@ -137,14 +137,7 @@ def test_layers_are_spread_evenly_and_provenance_is_kept(folder, descriptions):
 
 
 def test_a_network_of_the_same_shape_is_taken_whole(folder, descriptions):
-    model, _ = warm_start(
-        folder,
-        GENRES,
-        *films(descriptions[:40]),
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-    )
+    model, _ = warm_start(folder, GENRES, *films(descriptions[:40]), **WHOLE)
     whole = convert(AutoModel.from_pretrained(folder), GENRES, max_position_embeddings=64)
     assert torch.equal(hidden(model.eval(), *batch()), hidden(whole.eval(), *batch()))
 

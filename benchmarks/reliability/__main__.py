@@ -1,6 +1,6 @@
 """Does it hold? Kills, broken and made-up files, load, branches taken, mutants; writes results/reliability.json.
 
-    python benchmarks/reliability [kills files fuzz load branches mutants] [--quick]
+    python -m benchmarks.reliability [kills files fuzz load branches mutants] [--quick]
 
 Each part writes its figures as soon as it has them, and leaves those of the others as they are.
 """
@@ -10,12 +10,10 @@ import importlib
 import json
 import os
 import platform
-import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+from benchmarks.common import ROOT
+
 RESULTS = ROOT / "benchmarks" / "results" / "reliability.json"
 PARTS = ("kills", "files", "fuzz", "load", "branches", "mutants")
 
@@ -31,7 +29,7 @@ def main() -> None:
     for part in options.parts:
         started = time.time()
         print(f"{part} ...", flush=True)
-        figures = importlib.import_module(part).measure(0.1 if options.quick else 1.0)
+        figures = importlib.import_module(f"benchmarks.reliability.{part}").measure(0.1 if options.quick else 1.0)
         figures["seconds"] = round(time.time() - started, 1)
         print(json.dumps(figures, indent=1), flush=True)
         if not options.quick:

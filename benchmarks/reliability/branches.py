@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from benchmarks.common import ROOT
 
 
 def measure(scale: float) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from benchmarks.common import ROOT, movies
+
 FILMS = 240
 FLAGS = ["--save_strategy", "steps", "--eval_strategy", "steps", "--save_steps", "2", "--eval_steps", "2"]
 FLAGS += ["--num_train_epochs", "2", "--typos", "0.05", "--other_people", "0.5", "--disable_tqdm", "true"]
@@ -71,8 +72,7 @@ def measure(scale: float) -> dict[str, Any]:
 
 def _films(path: Path) -> Path:
     """Films of two genres: tuning thresholds should not be what takes the time."""
-    with (ROOT / "data" / "movies.csv").open(encoding="utf-8", newline="") as source:
-        rows = list(csv.DictReader(source))[:FILMS]
+    rows = movies()[:FILMS]
     with path.open("w", encoding="utf-8", newline="") as target:
         writer = csv.writer(target)
         writer.writerow(["genre", "description"])

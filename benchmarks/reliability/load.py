@@ -8,13 +8,13 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from benchmarks.common import movies
+
 USERS, MINUTES, CALLS = 20, 5, 10_000
 ALLOWED = {200, 413, 422, 503}
 
@@ -23,7 +23,7 @@ def measure(scale: float) -> dict[str, Any]:
     """Both, on one server, and its end."""
     from tests.app_server import serve
 
-    texts = _texts()
+    texts = [row["description"] for row in movies()]
     process, url = serve(PYTHONWARNINGS="ignore")
     try:
         alone = {text: answered(url, {"descriptions": [text]}) for text in texts[:100]}
@@ -127,13 +127,6 @@ def post(url: str, body: Any) -> tuple[int, bytes]:
             return reply.status, reply.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
-
-
-def _texts() -> list[str]:
-    import csv
-
-    with (ROOT / "data" / "movies.csv").open(encoding="utf-8", newline="") as file:
-        return [row["description"] for row in csv.DictReader(file)]
 
 
 def _resident(pid: int) -> float:

@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from benchmarks.common import ROOT
+
 MUTANTS = 200
 SECONDS = 240
 PRELOADED = ("pytest", "hypothesis", "transformers.trainer", "datasets", "sklearn.metrics", "iterstrat.ml_stratifiers")
