@@ -35,4 +35,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("train.py: interrupted: the same command with --resume_from_checkpoint true goes on", file=sys.stderr)
+        sys.exit(130)

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.common import CHECKPOINT, RESULTS, ROOT, TMDB
-from modeling.card import render_card
+from modeling.card import LICENSE, render_card
 from modeling.training import plot_genres
 
 
@@ -52,7 +52,7 @@ def main() -> None:
         shutil.copy(path, CHECKPOINT / path.name)
     together = json.loads((CHECKPOINT / "evaluation.json").read_text(encoding="utf-8"))["cooccurrence"]
     plot_genres(**together, path=CHECKPOINT / "genres.png")
-    card = render_card(CHECKPOINT, CHECKPOINT.name, results=RESULTS)
+    card = render_card(CHECKPOINT, CHECKPOINT.name, license=LICENSE, results=RESULTS)
     (CHECKPOINT / "README.md").write_text(card, encoding="utf-8")
 
 

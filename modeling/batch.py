@@ -59,12 +59,13 @@ class Batch:
         return dict(Counter(genre for prediction in self.predictions for genre in prediction.genres).most_common())
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The input's columns, then the prediction's; an input column of the same name gets `input_` before it."""
+        """The films' columns, then the prediction's; a film's column of the same name gets `input_` before it."""
         from .data import carried_names
 
+        lacking = {name for name in ("movie_name", "split") if not any(self.films[name])}
         for film, prediction in zip(self.films, self.predictions, strict=True):
             result = prediction.to_dict(flat=True)
-            given = {name: value for name, value in film.items() if name != "place"}
+            given = {name: value for name, value in film.items() if name not in {"place", *lacking}}
             given["genre"] = ", ".join(film["genre"])
             names = carried_names(given, result)
             yield {names[name]: value for name, value in given.items()} | result

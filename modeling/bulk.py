@@ -100,7 +100,7 @@ def predict_file(
         DataError: if the input cannot be used.
         ValueError: if the output holds something else.
     """
-    single = output.suffix in SINGLE_FILES
+    single = output.suffix.lower() in SINGLE_FILES
     if single and world_size > 1:
         raise ValueError(f"{world_size} processes cannot write one file: name a folder, not {output}")
     if single and output.exists():
@@ -249,8 +249,9 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 def _join(shards: Sequence[Path], output: Path) -> None:
     """One file of all shards, read one at a time."""
     _clear_up(output)
+    suffix = output.suffix.lower()
     with _atomic(output) as temporary:
-        if output.suffix == ".parquet":
+        if suffix == ".parquet":
             with pq.ParquetWriter(temporary, pq.read_schema(shards[0])) as writer:
                 for shard in shards:
                     writer.write_table(pq.read_table(shard))
@@ -259,7 +260,7 @@ def _join(shards: Sequence[Path], output: Path) -> None:
         predicted = {field.name for field in schema if field.type == pa.float32()}
         with temporary.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
-            if output.suffix == ".csv":
+            if suffix == ".csv":
                 table.writerow(map(formula_safe, schema.names))
             for row in (row for shard in shards for row in pq.read_table(shard).to_pylist()):
                 for name, value in row.items():
@@ -267,7 +268,7 @@ def _join(shards: Sequence[Path], output: Path) -> None:
                         row[name] = None
                     elif name in predicted and value is not None:
                         row[name] = round(value, 6)
-                if output.suffix == ".csv":
+                if suffix == ".csv":
                     table.writerow(map(formula_safe, row.values()))
                 else:
                     file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")

@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from . import MovieGenreModel
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
+LICENSE = "apache-2.0"  # of the code, and of the weights that ship
 # TMDB's top-rated films, by the hash that training.json and evaluation.json carry.
 TMDB_LIST = "fc638474a1f6e17571a4f66a05bc2f92aa0cedbd0fa81be5b04e80400982b40e"
 # Written for the card; what the model makes of them is computed when the card is.
-EXAMPLES = (
-    "The crew of a spaceship wakes in orbit of an unknown planet, and something is already aboard.",
-    "A retired gunman rides into a border town to settle an old debt with the sheriff who sent his brother to hang.",
-    "Two strangers miss the last train out of Paris and talk their way through the night, half in love by dawn.",
-)
+EXAMPLES = {
+    "Science Fiction": "The crew of a spaceship wakes in orbit of an unknown planet, and something is already aboard.",
+    "Western": (
+        "A retired gunman rides into a border town to settle an old debt with the sheriff who sent his brother to hang."
+    ),
+    "Romance": (
+        "Two strangers miss the last train out of Paris and talk their way through the night, half in love by dawn."
+    ),
+}
 EXAMPLE_LABELS = 5
 
 
@@ -32,7 +37,7 @@ def render_card(
     repo: str,
     *,
     tag: str | None = None,
-    license: str = "apache-2.0",
+    license: str | None = None,
     dataset: str | None = None,
     results: str | Path | None = None,
 ) -> str:
@@ -79,7 +84,7 @@ def render_card(
         # A link on the Hub, where it is a model there and no folder.
         base_model=base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model or "") else None,
         eval_results=scores or None,
-        widget=_widget(model),
+        widget=_widget(model) or None,
     )
     environment = Environment(  # noqa: S701  # Markdown, not HTML
         trim_blocks=True, lstrip_blocks=True, undefined=ChainableUndefined, keep_trailing_newline=True
@@ -154,7 +159,7 @@ def render_space_card(model: str, commit: str, preload: Sequence[str], gradio: s
         models=[model],
         preload_from_hub=[f"{model} {','.join(preload)} {commit}"],
         short_description="Genres of a film from its description",
-        license="apache-2.0",
+        license=LICENSE,
         tags=["multi-label", "movies", "text-classification"],
     )
     text = f"Describe a film and read its genres, from [{model}](https://huggingface.co/{model}) at {commit[:7]}."
@@ -162,9 +167,10 @@ def render_space_card(model: str, commit: str, preload: Sequence[str], gradio: s
 
 
 def _widget(model: "MovieGenreModel") -> list[dict[str, Any]]:
-    """Examples with the model's real answers, the most probable genres first."""
+    """Examples of genres that the model knows, with its real answers, the most probable genres first."""
     widget = []
-    for text, prediction in zip(EXAMPLES, model.predict_genres(EXAMPLES), strict=True):
+    texts = [text for genre, text in EXAMPLES.items() if genre in model.config.genres]
+    for text, prediction in zip(texts, model.predict_genres(texts), strict=True):
         best = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:EXAMPLE_LABELS]
         output = [{"label": genre, "score": round(float(p), 3)} for genre, p in best]
         widget.append({"text": text, "output": output})

@@ -288,11 +288,12 @@ def training_facts(training: Mapping[str, Any]) -> str:
     """What the model was trained on, and how."""
     data, versions = training.get("data") or {}, training.get("versions") or {}
     films = data.get("films") or {}
+    epochs, best = training.get("epochs"), training.get("best_epoch")
     facts = {
         "data": data.get("source"),
         "films": ", ".join(f"{count:,} for {part}" for part, count in films.items()),
         "parameters": training.get("parameters"),
-        "epochs": training.get("epochs"),
+        "epochs": f"{epochs:g}, the weights of epoch {best:g}" if epochs and best and best != epochs else epochs,
         "minutes": None if training.get("seconds") is None else f"{training['seconds'] / 60:.0f}",
         "seed": training.get("seed"),
         "command": training.get("command"),

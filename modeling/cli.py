@@ -538,7 +538,9 @@ def publish_model(
     private: PrivateOption = False,
     revision: BranchOption = None,
     tag: TagOption = None,
-    license: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "apache-2.0",
+    license: Annotated[
+        str | None, typer.Option(help="Licence of the weights, for the card; the shipped model has its own.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Training data on the Hub, for the card.")] = None,
     results: Annotated[
         Path | None,
@@ -551,10 +553,11 @@ def publish_model(
     Example: `movie-genre publish model --repo you/movie-genre`
     """
     from . import hub
+    from .card import LICENSE
 
     folder = Path(locate(str(folder)))
-    if results is None and folder.resolve() == ROOT / "checkpoint":
-        results = ROOT / "benchmarks" / "results"
+    if folder.resolve() == ROOT / "checkpoint":
+        results, license = results or ROOT / "benchmarks" / "results", license or LICENSE
     publication = hub.publish_model(
         folder,
         repo,

@@ -115,13 +115,16 @@ def formula_safe(value: Any) -> Any:
 
 
 def carried_names(columns: Iterable[str], predicted: Collection[str]) -> dict[str, str]:
-    """Name of each of the input's columns in a result: `input_` before one that a prediction, or another, has."""
-    names, taken = {}, set(predicted)
+    """Name of each of the input's columns in a result: `input_` before one that a prediction, or another, has.
+
+    Names that differ in case alone are the same: to databases they are.
+    """
+    names, taken = {}, {name.casefold() for name in predicted}
     for column in columns:
         name = column
-        while name in taken:
+        while name.casefold() in taken:
             name = f"input_{name}"
-        taken.add(name)
+        taken.add(name.casefold())
         names[column] = name
     return names
 
@@ -444,6 +447,8 @@ def _stand_for_nothing(genres: Sequence[str]) -> bool:
 
 def _check_row(row: Mapping[str, Any], known: set[str] | None, require_genre: bool) -> None:
     description = row["description"]
+    if description is None:
+        raise DataError("description is missing")
     if not isinstance(description, str):
         raise DataError(f"description is a {type(description).__name__}, expected text")
     if not WORD.search(description):
@@ -671,7 +676,7 @@ def _lines(path: Path) -> Iterator[str]:
         byte = error.object[error.start]
         raise DataError(
             f"{path}: near line {number + 1}: byte 0x{byte:02x} is not UTF-8: "
-            "save the file as UTF-8 (iconv -f LATIN1 -t UTF-8, if it is Latin-1)"
+            "save the file as UTF-8 (in Excel: CSV UTF-8; of a Windows file: iconv -f CP1252 -t UTF-8)"
         ) from None
 
 

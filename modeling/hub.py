@@ -112,7 +112,7 @@ def publish_model(
     private: bool = False,
     revision: str | None = None,
     tag: str | None = RELEASE,
-    license: str = "apache-2.0",
+    license: str | None = None,
     dataset: str | None = None,
     results: str | Path | None = None,
     token: str | None = None,
@@ -126,7 +126,7 @@ def publish_model(
         private: make the repository private, where it does not exist yet.
         revision: branch to publish to, made if there is none of that name; main by default.
         tag: name for this state, which never changes its content again; None for none.
-        license: of the weights, for the card.
+        license: of the weights, for the card, which states none by default.
         dataset: id of the training data on the Hub, for the card, if it is published there.
         results: folder of further results about this very model (own_films.json, speed.json, ...), for the card.
         token: of the Hub; the one that `hf auth login` or HF_TOKEN gave by default.

@@ -512,8 +512,10 @@ def answer_in_json() -> None:
     plain = GradioMCPServer.postprocess_output_data
 
     def in_json(self: Any, data: Any, root_url: str) -> Any:
-        own = [isinstance(value, dict) and "path" not in value for value in data]  # what has a path is a file
-        told = [json.dumps(value, ensure_ascii=False) if mine else value for value, mine in zip(data, own, strict=True)]
+        # A tool of several outputs answers with one tuple of them.
+        values = [value for part in data for value in (part if isinstance(part, (tuple, list)) else [part])]
+        own = (isinstance(value, dict) and "path" not in value for value in values)  # what has a path is a file
+        told = [json.dumps(one, ensure_ascii=False) if mine else one for one, mine in zip(values, own, strict=True)]
         return plain(self, told, root_url)
 
     GradioMCPServer.postprocess_output_data = in_json  # type: ignore[method-assign]
@@ -526,7 +528,8 @@ def fetch_nothing() -> None:
     """
 
     async def refuse_file(url: str) -> NoReturn:
-        raise gr.Error("Nothing is fetched from an address: upload the file.", print_exception=False)
+        told = "Nothing is fetched from an address: upload the file, or send it as data:text/csv;base64,..."
+        raise gr.Error(told, print_exception=False)
 
     async def refuse_request(url: str, request: Any) -> NoReturn:
         raise HTTPException(403, "nothing is fetched from an address")

@@ -470,7 +470,9 @@ def app_kwargs(service: Service) -> dict[str, Any]:
 
     @rest.exception_handler(HTTPException)
     async def failed(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+        unread = error.status_code == 400  # which FastAPI answers for no other cause
+        detail = "the body is not JSON in UTF-8" if unread else str(error.detail)
+        return JSONResponse({"error": detail}, error.status_code, error.headers)
 
     @rest.exception_handler(RefusedError)
     async def refused(_: Request, error: RefusedError) -> JSONResponse:

@@ -84,6 +84,8 @@ def embed(name: str, descriptions: Sequence[str], cache: Path | None = None, *, 
         with suppress(SafetensorError):  # a damaged cache is filled anew
             known = load_file(path)
     encoder = file_hash(Path(name) / "model.safetensors") or name  # a folder may be trained on under its name
+    if bf16:
+        encoder += " in bfloat16"
     keys = [hashlib.sha256(f"{encoder}\n{text}".encode()).hexdigest()[:32] for text in descriptions]
     missing = {key: text for key, text in zip(keys, descriptions, strict=True) if key not in known}
     if missing:

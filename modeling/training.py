@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset, disable_progress_bars
 from rich.console import Console
 from rich.table import Table
@@ -138,20 +138,26 @@ class Readings(torch.utils.data.Dataset):
 
 
 class EarlyStopping(TrainerCallback):
-    """Stops after `patience` scorings without a better one. The run's history tells, so that a resumed run counts on.
+    """Stops after `patience` scorings without a better one, warm-up not counted.
 
-    Hugging Face's own callback forgets its count when a run is resumed.
+    The run's history tells, so that a resumed run counts on: Hugging Face's own callback forgets its count.
     """
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Look how long ago the best score was."""
+        """Look how many scorings ago the best score was."""
         name, sign = args.metric_for_best_model or "", 1 if args.greater_is_better else -1
-        scored = [sign * entry[name] for entry in state.log_history if name in entry]
-        if scored and len(scored) - 1 - int(np.argmax(scored)) >= self.patience:
+        scored = [entry for entry in state.log_history if name in entry]
+        best = max(scored, key=lambda entry: sign * entry[name], default={"step": 0, "epoch": 0})
+        learning = max(best["step"], args.get_warmup_steps(state.max_steps))
+        if sum(entry["step"] > learning for entry in scored) >= self.patience:
             control.should_training_stop = True
+            logger.info(
+                "stops after epoch %g of %g: %s was best after epoch %g; --early_stopping_patience 0 goes on",
+                *(scored[-1]["epoch"], args.num_train_epochs, name.removeprefix("eval_validation_"), best["epoch"]),
+            )
 
     on_train_begin = on_evaluate  # of a run that had stopped before it was resumed
 
@@ -573,11 +579,11 @@ def _claim(output: Path) -> None:
         return Path(mark)
 
     mark = output / _by_one_process(begin).name
-    if not mark.exists():
-        raise ValueError(f"output_dir={output} is another folder on this machine than on the first: share one")
-    PartialState().wait_for_everyone()
+    seen = gather_object([mark.exists()])  # all end together: who waited for one that has ended would wait long
     if PartialState().is_main_process:
-        mark.unlink()
+        mark.unlink(missing_ok=True)
+    if not all(seen):
+        raise ValueError(f"output_dir={output} is not one folder to all machines: name one that they share")
 
 
 def _warn_of_unknown(tokenizer: PreTrainedTokenizerBase, descriptions: list[str]) -> None:
@@ -709,6 +715,8 @@ def save_model(
         state = {name: value if name.startswith("logit_") else value.half() for name, value in state.items()}
     model.save_pretrained(folder, state_dict=state)
     tokenizer.backend_tokenizer.no_truncation()  # training's, which a fast tokenizer keeps in itself
+    for name in ("is_local", "local_files_only", "max_length"):  # how its source was found, and how that cut texts
+        tokenizer.init_kwargs.pop(name, None)
     tokenizer.save_pretrained(folder)
 
 

@@ -43,7 +43,7 @@ def films(rows, seed):
     return Dataset.from_dict({"description": texts, "genre": genres})
 
 
-def embed(name, descriptions, cache=None):
+def embed(name, descriptions, cache=None, bf16=False):
     """An encoder's view of each text, made up."""
     draws = [np.random.default_rng([int(word) for word in text.split()]) for text in descriptions]
     return np.stack([draw.normal(size=6) for draw in draws]).astype(np.float32)

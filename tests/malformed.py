@@ -186,7 +186,7 @@ TYPED = [
     Case("one JSON list on a line", b"[{}]\n", "one JSON list", ".json"),
     Case("Parquet, two columns of a name", TWINS, "column 'x' stands more than once", ".parquet"),
     Case("a JSON number", b"3\n", "a int, expected an object", ".jsonl"),
-    Case("JSON null", _lines(_film(description=None)), ":1: description is a NoneType", ".jsonl"),
+    Case("JSON null", _lines(_film(description=None)), ":1: description is missing", ".jsonl"),
     Case("JSON list for a text", _lines(_film(description=["A"])), ":1: description is a list", ".jsonl"),
     Case("JSON number for a genre", _lines(_film(genre=7)), ":1: genre is a int", ".jsonl"),
     Case("very deep JSON", b"[" * 100_000 + b"\n", "JSON", ".jsonl"),
@@ -204,7 +204,7 @@ TYPED = [
     Case(
         "Parquet, no text",
         _parquet(genre=["Drama"], description=pa.array([None], "string")),
-        ":row 0: description is a NoneType",
+        ":row 0: description is missing",
         ".parquet",
     ),
 ]

@@ -108,6 +108,7 @@ def test_no_column_of_the_file_is_lost_not_even_where_a_result_is_read_again(ser
         with path.open(encoding="utf-8", newline="") as file:
             (row,) = csv.DictReader(file)
         assert row["input_place"] == "Tonga"
+        assert not {"movie_name", "split"} & row.keys()  # which the file lacks
         assert {"mine", "older"} <= set(row.values())
         assert sum(name.endswith("input_confidence") for name in row) == 2 + turn
 

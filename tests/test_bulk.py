@@ -119,7 +119,7 @@ def test_a_run_goes_on_with_the_same_input_only_whatever_its_column(onnx_model, 
         run(source, tmp_path / "out", onnx_model.predict_genres)
 
 
-@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet", "out.CSV"])
 def test_one_file_is_written_whole_and_nothing_beside_it(sources, onnx_model, tmp_path, name):
     run(sources / "films.csv", tmp_path / name, onnx_model.predict_genres)
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -128,7 +128,7 @@ def test_one_file_is_written_whole_and_nothing_beside_it(sources, onnx_model, tm
         "csv": lambda: list(csv.DictReader(text.splitlines())),
         "jsonl": lambda: [json.loads(line) for line in text.splitlines()],
         "parquet": lambda: pq.read_table(tmp_path / name).to_pylist(),
-    }[name.split(".")[1]]()
+    }[name.lower().split(".")[1]]()
     assert [row["title"] for row in got] == [f"Film {i}" for i in range(60)]
     assert float(got[5]["p_Crime"]) == pytest.approx(
         onnx_model.predict_genres(got[5]["overview"]).probabilities["Crime"], abs=1e-5

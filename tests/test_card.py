@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from modeling.card import EXAMPLES, TMDB_LIST, render_card
+from modeling.card import EXAMPLES, LICENSE, TMDB_LIST, render_card
 from modeling.data import file_hash
 from modeling.metrics import certainties
 from modeling.metrics import evaluation as evaluate
@@ -23,7 +23,7 @@ CONSTANTS = {"95", "2018", "2019", "2.0", "0.5", "256", "6", "10"}
 
 @pytest.fixture(scope="module")
 def shipped():
-    return render_card(CHECKPOINT, "checkpoint", results=RESULTS)
+    return render_card(CHECKPOINT, "checkpoint", license=LICENSE, results=RESULTS)
 
 
 def body(card):
@@ -93,7 +93,7 @@ def test_every_number_of_the_shipped_card_comes_from_a_file(shipped, tmp_path):
         changed = json.dumps(other(json.loads(path.read_text(encoding="utf-8"))))
         ((results if path.parent == RESULTS else model) / path.name).write_text(changed)
     number = re.compile(r"(?<![\w.,])-?\d[\d,]*(?:\.\d+)?(?:e-\d+)?(?![\w])")
-    one, two = body(shipped), body(render_card(model, "checkpoint", results=results))
+    one, two = body(shipped), body(render_card(model, "checkpoint", license=LICENSE, results=results))
     assert number.sub("#", one) == number.sub("#", two)
     pairs = list(zip(number.findall(one), number.findall(two), strict=True))
     assert len(pairs) > 100
@@ -128,6 +128,8 @@ def test_command_time_hardware_and_data_are_those_of_the_training(folder):
     assert "TMDB" not in card
     (folder / "training.json").write_text(json.dumps(record(seconds=None)))  # of a run that was gone on with
     assert "\nTrained on CPU, 6 cores, 3 epochs, seed 7, 1,234 films." in render_card(folder, "you/movies")
+    (folder / "training.json").write_text(json.dumps(record(best_epoch=2.0)))
+    assert "3 epochs, the weights of epoch 2, seed 7" in render_card(folder, "you/movies")
     data = record()["data"] | {"sha256": TMDB_LIST}
     (folder / "training.json").write_text(json.dumps(record(data=data)))
     assert "contributors of TMDB" in render_card(folder, "you/movies")
@@ -147,6 +149,13 @@ def test_a_folder_without_records_says_that_there_are_none(saved):
     assert "No record of the training lies with this model." in card
     assert "## Figures" not in card
     assert ModelCard(card).data.eval_results is None
+
+
+def test_a_licence_is_the_publishers_to_state(folder):
+    card = render_card(folder, "you/movies")
+    assert ModelCard(card).data.license is None
+    assert "The publisher states none for the weights." in card
+    assert "The licence above (mit)" in render_card(folder, "you/movies", license="mit")
 
 
 def test_its_metadata_are_what_the_hub_reads(folder):
@@ -171,8 +180,8 @@ def test_a_language_is_named_where_it_is_known(folder):
 
 def test_its_examples_carry_the_models_own_answers(folder, model, tokenizer):
     widget = ModelCard(render_card(folder, "you/movies")).data.widget
-    assert [example["text"] for example in widget] == list(EXAMPLES)
-    for example, prediction in zip(widget, model.predict_genres(EXAMPLES, tokenizer), strict=True):
+    assert [example["text"] for example in widget] == [EXAMPLES["Western"]]  # the only one of a genre it knows
+    for example, prediction in zip(widget, model.predict_genres([EXAMPLES["Western"]], tokenizer), strict=True):
         assert example["output"][0]["label"] == max(prediction.probabilities, key=prediction.probabilities.get)
         for row in example["output"]:
             assert row["score"] == pytest.approx(prediction.probabilities[row["label"]], abs=1e-3)

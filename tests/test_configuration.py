@@ -42,6 +42,7 @@ def test_heads_may_be_wider_than_the_encoder():
         ({"default_profile": "subset_accuracy"}, "default_profile='subset_accuracy' is not one of"),
         ({"id2label": {0: "Drama", 2: "War"}}, "must map 0, 1, 2"),
         ({"id2label": {0: "Drama", 1: "Drama"}}, "names a genre twice"),
+        ({"problem_type": "single_label_classification"}, "problem_type='single_label_classification': films have"),
         ({"format_version": 2}, "format_version=2 is newer than this code"),
         ({"hidden_size": "64"}, "expected int, got str"),
         ({"norm_placement": "middle"}, "middle"),
@@ -51,6 +52,12 @@ def test_heads_may_be_wider_than_the_encoder():
 def test_a_value_that_does_not_fit_is_named(values, message):
     with pytest.raises(StrictDataclassError, match=message):
         tiny_config(**values)
+
+
+def test_a_number_of_labels_fits_the_genres():
+    assert MovieGenreConfig(num_labels=1, id2label={0: "Drama"}).genres == ["Drama"]
+    with pytest.raises(ValueError, match="num_labels=5 does not fit id2label, which names 1 genres"):
+        MovieGenreConfig(num_labels=5, id2label={0: "Drama"})
 
 
 def test_a_misspelt_field_is_named():

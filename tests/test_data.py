@@ -17,6 +17,7 @@ from modeling.data import (
     Columns,
     DataError,
     assign_splits,
+    carried_names,
     genre_matrix,
     genre_vocabulary,
     normalise,
@@ -192,6 +193,12 @@ def test_no_column_is_lost_to_one_of_our_own_names(tmp_path):
     assert sorted(carried.values()) == ["here", "mine", "other", "there"]
 
 
+def test_names_that_differ_in_case_alone_are_one_to_databases():
+    assert carried_names(["Genres", "title", "Title"], ["genres"]) == {
+        "Genres": "input_Genres", "title": "title", "Title": "input_Title",
+    }  # fmt: skip
+
+
 def test_each_line_of_json_lines_may_have_columns_of_its_own(tmp_path):
     rows = [
         {"genre": "Drama", "overview": "A text."},
@@ -202,7 +209,7 @@ def test_each_line_of_json_lines_may_have_columns_of_its_own(tmp_path):
     films, problems = read_films(path, skip_bad_rows=True)
     assert films["description"] == ["A text.", "Another."]
     assert (films["split"], films["movie_name"], films["year"]) == (["", "test"], ["", "Two"], [None, 1999])
-    assert problems == [f"{path}:3: description is a NoneType, expected text"]
+    assert problems == [f"{path}:3: description is missing"]
     found = data.Problems(str(path))
     assert [text for _, text in data.stream_rows(path, found)] == ["A text.", "Another."]
     assert len(found.found) == 1

@@ -65,6 +65,30 @@ def ask(backend, environment):
     return [*json.loads(done.stdout.splitlines()[-1]), done.stderr]
 
 
+def test_a_tokenizer_that_was_pushed_since_is_not_taken_for_the_weights_own(saved, tokenizer, tmp_path):
+    files = {path.name: path.read_bytes() for path in saved.iterdir()}
+    other = json.loads(files["tokenizer.json"])
+    vocabulary = other["model"]["vocab"]
+    one, two = [word for word in vocabulary if word.isalpha() and len(word) > 3][:2]
+    vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
+    program = f"""
+from modeling import MovieGenreModel
+model = MovieGenreModel.from_pretrained({REPO!r})
+print("loaded", flush=True)
+input()
+print(model.tokenizer({one!r})["input_ids"])
+"""
+    with Hub() as hub:
+        hub.put("models", REPO, files)
+        environment = hub.environment(tmp_path, None) | {"PYTHONPATH": str(ROOT)}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen([sys.executable, "-c", program], env=environment, cwd="/", **pipes) as process:
+            assert process.stdout.readline() == "loaded\n"
+            hub.put("models", REPO, files | {"tokenizer.json": json.dumps(other).encode()})
+            said, _ = process.communicate("\n")
+    assert json.loads(said) == tokenizer(one)["input_ids"]
+
+
 @pytest.mark.parametrize("backend", ANSWERS)
 def test_offline_there_is_no_connection_attempt(away, backend):
     expected, filled, _ = away

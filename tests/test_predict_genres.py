@@ -1,5 +1,7 @@
 """predict_genres on odd input, and its options."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -142,6 +144,9 @@ def test_at_least_min_genres_are_given(tokenizer):
         ({"threshold": {"Opera": 0.5}}, ValueError, "no genre 'Opera'"),
         ({"threshold": 1.5}, ValueError, "threshold=1.5 lies outside"),
         ({"threshold": [0.5]}, TypeError, "threshold is a list"),
+        ({"threshold": {"Crime": "0.5"}}, TypeError, r"threshold\['Crime'\]='0.5' is a str, expected a number"),
+        ({"threshold": {"Crime": True}}, TypeError, r"threshold\['Crime'\]=True is a bool"),
+        ({"threshold": {1: 0.5, "x": 0.4}}, ValueError, "no genre 1, 'x'"),
         ({"mc_samples": -1}, ValueError, "mc_samples=-1"),
         ({"mc_samples": 1}, ValueError, "one has no spread"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
@@ -169,6 +174,24 @@ def test_the_tokenizer_is_found_beside_the_weights(saved, model, tokenizer):
     loaded = MovieGenreModel.from_pretrained(saved)
     expected = model.predict_genres(TEXT, tokenizer).probabilities
     assert loaded.predict_genres(TEXT).probabilities == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_is_saved_again_has_its_tokenizer_too(saved, tmp_path):
+    loaded = MovieGenreModel.from_pretrained(saved)
+    loaded.save_pretrained(tmp_path)
+    again = MovieGenreModel.from_pretrained(tmp_path)
+    assert again.predict_genres(TEXT).probabilities == loaded.predict_genres(TEXT).probabilities
+
+
+def test_a_pickle_holds_no_token(saved, tokenizer):
+    loaded = MovieGenreModel.from_pretrained(saved, token="hf_planted")
+    assert b"hf_planted" not in pickle.dumps(loaded)
+    assert copy.deepcopy(loaded).predict_genres(TEXT).genres == loaded.predict_genres(TEXT).genres
+
+
+def test_numpys_whole_numbers_are_seeds(model, tokenizer):
+    one, two = (model.predict_genres(TEXT, tokenizer, mc_samples=2, seed=seed) for seed in (3, np.int64(3)))
+    assert one.probabilities == two.probabilities
 
 
 def test_a_model_without_a_home_asks_for_a_tokenizer(model):

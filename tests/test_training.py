@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from transformers import (
     BertModel,
     RobertaConfig,
     RobertaModel,
+    TrainerControl,
     TrainerState,
     TrainingArguments,
     set_seed,
@@ -37,6 +39,7 @@ from modeling.prediction_movie_genre import choose
 from modeling.teacher import READING_SHARE
 from modeling.tokenization import load_tokenizer
 from modeling.training import (
+    EarlyStopping,
     Hint,
     Loss,
     Readings,
@@ -508,8 +511,34 @@ def test_folders_that_cannot_be_written_or_are_not_shared_are_told_first(tmp_pat
     assert [path.name for path in (tmp_path / "run").iterdir()] == []
     # As on another machine, where what the first process wrote is not seen.
     monkeypatch.setattr(training, "_by_one_process", lambda work: Path(".begun-there"))
-    with pytest.raises(ValueError, match="run is another folder on this machine than on the first: share one"):
+    with pytest.raises(ValueError, match="run is not one folder to all machines: name one that they share"):
         _claim(tmp_path / "run")
+
+
+def test_patience_begins_when_the_warm_up_ends(tmp_path, caplog):
+    """Until then a model that chooses every genre scores the same each time, however it gets on."""
+    arguments = parse_arguments(["--output_dir", str(tmp_path), "--warmup_steps", "6", "--num_train_epochs", "9"])[2]
+    state, control = TrainerState(max_steps=9), TrainerControl()
+    with caplog.at_level("INFO"):
+        for step in range(1, 9):
+            state.log_history.append({"step": step, "epoch": float(step), arguments.metric_for_best_model: 0.4})
+            EarlyStopping(2).on_evaluate(arguments, state, control)
+            assert control.should_training_stop == (step == 8)
+    assert "stops after epoch 8 of 9: micro_f1 was best after epoch 1" in caplog.text
+
+
+def test_who_interrupts_is_told_how_to_go_on(tmp_path, some_films):
+    flags = ("--train_file", str(some_films), "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "500")
+    command = [sys.executable, "train.py", SMOKE, *flags, "--cpu_threads", "1", "--early_stopping_patience", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        said = ""
+        while "it/s" not in said:  # the bar moves
+            said += process.stderr.read(1)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "interrupted: the same command with --resume_from_checkpoint true goes on\n" in said
+    assert "Traceback" not in said
 
 
 def test_words_of_another_script_are_told(caplog):
