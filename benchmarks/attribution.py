@@ -9,15 +9,13 @@ points at something real if its words take more probability away. Intervals are 
 
 import argparse
 import json
-import platform
 from collections.abc import Iterable
 
 import numpy as np
 import torch
 
-from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, movies, weights
+from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, about, movies, weights
 from modeling import MovieGenreModel
-from modeling.data import file_hash
 from modeling.metrics import bootstrap
 from modeling.modeling_movie_genre import GRADIENT_STEPS
 from modeling.prediction_movie_genre import word_weights
@@ -87,10 +85,8 @@ def main() -> None:
 
     chance = drops["random words"]
     result = {
-        "command": "python -m benchmarks.attribution" + (f" --films {options.films}" if options.films != 228 else ""),
+        **about("attribution", MOVIES, split="test", films=len(texts)),
         "model": weights(CHECKPOINT),
-        "data": {"source": MOVIES.name, "sha256": file_hash(MOVIES), "split": "test", "films": len(texts)},
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "gradient_steps": GRADIENT_STEPS,
         "share_of_words_deleted": SHARE,
         "probability_before": float(np.mean(before)),

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import CHECKPOINT, RESULTS, ROOT, movies, weights
+from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, ROOT, about, movies, weights
 from modeling import MovieGenreModel
 from modeling.metrics import macro_f1
 
@@ -201,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(CHECKPOINT))
     options = parser.parse_args()
-    result = {"model": weights(options.model), **measure(Model(options.model))}
+    result = about("behaviour", MOVIES) | {"model": weights(options.model), **measure(Model(options.model))}
     (RESULTS / "behaviour.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 

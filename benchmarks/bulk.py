@@ -8,15 +8,13 @@ The plumbing is what is measured, so the network is tiny: reading, tokenizing, b
 import argparse
 import csv
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from benchmarks.common import CHECKPOINT, RESULTS, ROOT, movies
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, about, movies
 
 
 def write_model(folder: Path) -> None:
@@ -79,9 +77,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--output", type=Path, default=RESULTS / "bulk.json")
     options = parser.parse_args()
-    from benchmarks.speed import processor
-    from modeling.training import versions
-
     runs = []
     with tempfile.TemporaryDirectory() as name:
         write_model(Path(name) / "model")
@@ -90,12 +85,7 @@ def main() -> None:
             print(
                 "{rows:>9,.0f} rows: {seconds:.1f} s, {rows_a_second:,.0f} rows/s, {peak_mb:,.0f} MB".format(**runs[-1])
             )
-    result: dict[str, Any] = {
-        "command": "python -m benchmarks.bulk",
-        "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": os.getloadavg()[0]},
-        "versions": versions(),
-        "runs": runs,
-    }
+    result = about("bulk") | {"runs": runs}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     plot(runs, options.output.with_suffix(".png"))

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,10 +30,39 @@ def without_tmdb() -> bool:
     return True
 
 
-def movies(split: str | None = None) -> list[dict[str, str]]:
-    """Rows of data/movies.csv, of one split or all."""
-    with MOVIES.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if split in (None, row["split"])]
+def movies(split: str | None = None, path: Path = MOVIES) -> list[dict[str, str]]:
+    """Rows of data/movies.csv or another file, of one split or all."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if split in (None, row.get("split"))]
+
+
+def about(module: str, data: Path | None = None, **of_data: Any) -> dict[str, Any]:
+    """What a results file says of itself: the command, the data and their hash, the machine, versions."""
+    from modeling.data import file_hash
+    from modeling.training import versions
+
+    told: dict[str, Any] = {"command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]])}
+    if data is not None:
+        told["data"] = {"source": data.name, "sha256": file_hash(data), **of_data}
+    return told | {"machine": {"cores": os.cpu_count(), "processor": processor()}, "versions": versions()}
+
+
+def cpuinfo(name: str) -> str:
+    """What Linux says of the processor; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def processor_flags() -> list[str]:
+    """Which of the products in few bits, and which width of them, the processor has."""
+    known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
+    return [flag for flag in known if flag in cpuinfo("flags").split()]
+
+
+def processor() -> str:
+    """Its name and `processor_flags`."""
+    return f"{cpuinfo('model name') or platform.processor()} ({', '.join(processor_flags())})"
 
 
 def keep(name: str, run: dict[str, Any], probabilities: np.ndarray) -> None:

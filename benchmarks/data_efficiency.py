@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import PREDICTIONS, RESULTS, ROOT, TMDB, kept, without_tmdb
+from benchmarks.common import PREDICTIONS, RESULTS, ROOT, TMDB, about, kept, without_tmdb
 from benchmarks.quality import LABELS, Films, finish, mean_scores
-from modeling.data import file_hash
 from modeling.metrics import bootstrap
 from modeling.prediction_movie_genre import choose
-from modeling.training import versions
 
 RUNS = ROOT / "runs" / "data_efficiency"
 SYSTEMS = ("best", "tfidf", "minilm")
@@ -79,15 +77,9 @@ def main() -> None:
                 results.setdefault(system, {})[str(size)] = summarise(films.truth["test"], *done)
     result = {
         "protocol": "one seed; thresholds for micro-F1 tuned on the validation films, scored on the test films",
-        "command": "python -m benchmarks.data_efficiency",
-        "data": {
-            "source": TMDB.name,
-            "sha256": file_hash(TMDB),
-            "films": {name: len(texts) for name, texts in films.texts.items()},
-        },
+        **about("data_efficiency", TMDB, films={name: len(texts) for name, texts in films.texts.items()}),
         "names": {system: LABELS[system] for system in results},
         "systems": results,
-        "versions": versions(),
     }
     (RESULTS / "data_efficiency.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     plot(results, RESULTS / "data_efficiency.png")

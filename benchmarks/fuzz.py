@@ -15,7 +15,7 @@ import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from benchmarks.common import RESULTS
+from benchmarks.common import CHECKPOINT, RESULTS, about, weights
 from tests.app_server import serve
 
 
@@ -37,9 +37,11 @@ def main() -> None:
         finally:
             process.terminate()
         suites = ET.parse(report).getroot()  # noqa: S314  # written by the line above
+    told = about("fuzz")
     result = {
-        "command": "python -m benchmarks.fuzz" + (f" --examples {options.examples}" if options.examples != 500 else ""),
-        "versions": {"schemathesis": importlib.metadata.version("schemathesis")},
+        **told,
+        "versions": told["versions"] | {"schemathesis": importlib.metadata.version("schemathesis")},
+        "model": weights(CHECKPOINT),
         "examples": options.examples,
         "operations": [case.get("name") for case in suites.iter("testcase")],
         "failures": sum(1 for case in suites.iter("testcase") if case.find("failure") is not None),

@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, ROOT, TMDB, movies, weights, without_tmdb
-from modeling.data import file_hash, normalise
+from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, ROOT, TMDB, about, movies, weights, without_tmdb
+from modeling.data import normalise
 
 RUN = ROOT / "runs" / "movies"
 
@@ -55,11 +55,9 @@ def main() -> None:
         systems["trained on data/movies.csv"] = evaluate(RUN, MOVIES, Path(folder) / "result.json")
     training = json.loads((RUN / "training.json").read_text(encoding="utf-8"))
     result = {
-        "command": "python -m benchmarks.own_films",
+        **about("own_films", MOVIES),
         "model": weights(CHECKPOINT),
-        "data": {"source": MOVIES.name, "sha256": file_hash(MOVIES)},
         "training_seconds": training["seconds"],
-        "versions": training["versions"],
         "systems": systems,
     }
     (RESULTS / "own_films.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

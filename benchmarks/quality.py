@@ -12,7 +12,6 @@ import copy
 import csv
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -36,7 +35,7 @@ from transformers import (
     set_seed,
 )
 
-from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, flops, keep, kept, without_tmdb
+from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, about, flops, keep, kept, without_tmdb
 from modeling import MovieGenreConfig
 from modeling.arguments import parse_arguments
 from modeling.data import (
@@ -70,7 +69,7 @@ from modeling.metrics import (
 from modeling.prediction_movie_genre import LabelSets, choose, expected_f1, length_batches
 from modeling.teacher import LONGEST, embed, linear_model, predicted, probe_model
 from modeling.tokenization import MINILM, load_tokenizer, local_source
-from modeling.training import attention_kernel, given, versions
+from modeling.training import attention_kernel, given
 
 SPLIT = ROOT / "benchmarks" / "split.json"
 OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
@@ -409,6 +408,7 @@ def summarise(system: str, films: Films) -> tuple[dict[str, Any], list[np.ndarra
         "training_seconds": [run["seconds"] for run in runs],
         "best_epoch": [run.get("best_epoch") for run in runs],
         "bf16": [run.get("bf16") for run in runs],
+        "stories": bool(runs[0].get("arguments", {}).get("transfer_file")),
     }
     return result, arrays, sets
 
@@ -568,12 +568,9 @@ def main() -> None:
     result = {
         "protocol": "fit on train, choose and tune on validation, score test once; thresholds of the profile micro_f1; "
         "the weight of label sets cross-fitted on test",
-        "command": "python -m benchmarks.quality",
-        "data": {"source": TMDB.name, "sha256": file_hash(TMDB), "films": {k: len(v) for k, v in films.texts.items()}},
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        **about("quality", TMDB, films={name: len(texts) for name, texts in films.texts.items()}),
         "systems": systems,
         "ours_less": less,
-        "versions": versions(),
     }
     path.write_text(json.dumps(result, indent=1) + "\n")
     plot(systems, RESULTS / "quality.png")

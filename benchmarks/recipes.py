@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, get_linear_schedule_with_warmup
 
 from benchmarks import quality
-from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, keep, kept, without_tmdb
+from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, about, keep, kept, without_tmdb
 from benchmarks.quality import SPLIT, paired
 from modeling.arguments import parse_arguments
 from modeling.data import file_hash
@@ -33,7 +33,6 @@ from modeling.training import (
     build_trainer,
     load_films,
     load_network,
-    versions,
 )
 
 RUNS = ROOT / "runs"
@@ -273,11 +272,9 @@ def main() -> None:
             ideas[key]["more_than_base"] = paired(truth, arrays[key], arrays[BASE])
     result = {
         "protocol": "one seed; validation films; thresholds for micro-F1 tuned on one half, scored on the other",
-        "command": "python -m benchmarks.recipes",
-        "data": {"source": TMDB.name, "sha256": file_hash(TMDB), "films": options.films, "epochs": options.epochs},
+        **about("recipes", TMDB, films=options.films, epochs=options.epochs),
         "recipe": recipe(),
         "ideas": ideas,
-        "versions": versions(),
     }
     (RESULTS / "recipes.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if len(ideas) > 1 and BASE in ideas:

@@ -11,7 +11,6 @@ ZeroGPU itself is not proved.
 
 import argparse
 import json
-import os
 import platform
 import re
 import socket
@@ -25,7 +24,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT
+from benchmarks.common import ROOT, about
 from tests.hub_server import Hub
 
 RESULTS = ROOT / "benchmarks" / "results" / "space.json"
@@ -121,12 +120,10 @@ def main() -> None:
     if "Science Fiction" not in json.dumps(answer) or not fetched or not pinned:
         raise RuntimeError(f"the Space did not answer as it should: {answer}, {fetched}")
     results = {
-        "command": "python -m benchmarks.space",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "python": platform.python_version(),
+        **about("space"),
         "constraint": CONSTRAINT,
         "files": sorted(space.files()),
-        "versions": {name: versions[name] for name in SHOWN},
+        "versions": {"python": platform.python_version()} | {name: versions[name] for name in SHOWN},
         "packages": len(versions),
         "seconds": {
             "install": round(installed, 1),

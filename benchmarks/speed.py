@@ -10,7 +10,6 @@ matrix-product peak, measured in the same run. Needs the extras `pretrained`, `o
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, flops, movies, weights
+from benchmarks.common import RESULTS, ROOT, about, flops, movies, processor_flags, weights
 
 NAMES = {
     "ours": "ours, PyTorch",
@@ -498,24 +497,6 @@ def plot(results: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def cpuinfo(field: str) -> str:
-    """A line of /proc/cpuinfo; nothing where there is none."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith(field)), "")
-
-
-def processor_flags() -> list[str]:
-    """Which of the products in few bits, and which width of them, the processor has."""
-    known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
-    return [flag for flag in known if flag in cpuinfo("flags").split()]
-
-
-def processor() -> str:
-    """Its name and `processor_flags`."""
-    return f"{cpuinfo('model name') or platform.processor()} ({', '.join(processor_flags())})"
-
-
 def main() -> None:
     """Measure and write."""
     sections = ("bulk", "one", "cold", "training")
@@ -559,19 +540,14 @@ def main() -> None:
             results[section] = steps[section]()
             for row in results[section].get("ratios", []):
                 print(f"  {row['of']} to {row['to']}: {row['median']:.2f}, wanted {row['wanted']:.2f}", flush=True)
-    from modeling.training import versions
-
-    about = {
-        "command": "python -m benchmarks.speed",
+    told = about("speed") | {
         "options": {"rows": rows, "requests": options.requests, "repetitions": options.repetitions},
         "model": weights(options.model),
-        "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": os.getloadavg()[0]},
-        "versions": versions(),
     }
-    if known.get("model") == about["model"]:  # sections that were not asked for keep their figures
+    if known.get("model") == told["model"]:  # sections that were not asked for keep their figures
         results = {section: known[section] for section in sections if section in known} | results
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(about | results, indent=1) + "\n", encoding="utf-8")
+    options.output.write_text(json.dumps(told | results, indent=1) + "\n", encoding="utf-8")
     if {"bulk", "one", "cold"} & results.keys():
         plot(results, options.output.with_suffix(".png"))
 

@@ -111,6 +111,9 @@ class MovieGenreConfig(PreTrainedConfig):
                 self.id2label = {int(index): label for index, label in dict(self.id2label).items()}
         except (TypeError, ValueError):
             raise ValueError(f"id2label={self.id2label} must map 0, 1, 2, ... to the genres' names") from None
+        count = kwargs.get("num_labels")
+        if count is not None and self.id2label is not None and count != len(self.id2label):
+            raise ValueError(f"num_labels={count} does not fit id2label, which names {len(self.id2label)} genres")
         if self.problem_type is None:
             self.problem_type = "multi_label_classification"
         if self.head_dim is None and self.num_attention_heads > 0 and self.hidden_size % self.num_attention_heads == 0:
@@ -168,6 +171,10 @@ class MovieGenreConfig(PreTrainedConfig):
 
     def validate_decision(self) -> None:
         """Genres and decision rules are usable."""
+        if self.problem_type != "multi_label_classification":
+            raise ValueError(
+                f"problem_type={self.problem_type!r}: films have several genres, which is 'multi_label_classification'"
+            )
         if self.id2label is None or list(self.id2label) != list(range(len(self.id2label))):
             raise ValueError(f"id2label={self.id2label} must map 0, 1, 2, ... to the genres' names")
         if len(set(self.id2label.values())) != len(self.id2label):

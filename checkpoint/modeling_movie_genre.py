@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, resolve_revision
 
 from .configuration_movie_genre import MovieGenreConfig
 from .prediction_movie_genre import (
@@ -380,11 +380,11 @@ class MovieGenrePreTrainedModel(PreTrainedModel):
         if cached:
             kwargs["local_files_only"] = True
         kwargs["use_safetensors"] = True  # a pickle is a program
-        source = {
-            name: kwargs[name]
-            for name in ("revision", "token", "cache_dir", "local_files_only", "subfolder")
-            if name in kwargs
-        }
+        where = {option: kwargs[option] for option in ("token", "cache_dir", "local_files_only") if option in kwargs}
+        # The tokenizer, which is read later, is of the weights' own commit, whatever has been pushed since.
+        if revision := resolve_revision(name, kwargs.get("revision"), **where):
+            kwargs["revision"] = revision
+        source = where | {option: kwargs[option] for option in ("revision", "subfolder") if option in kwargs}
         try:
             loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except OSError:
@@ -424,12 +424,26 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
         self._tokenizer_source: tuple[Any, dict[str, Any]] | None = None
         self.post_init()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: all but a token of the Hub."""
+        state = dict(super().__getstate__())
+        if source := state["_tokenizer_source"]:
+            name, options = source
+            state["_tokenizer_source"] = (name, {key: value for key, value in options.items() if key != "token"})
+        return state
+
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save as `PreTrainedModel.save_pretrained` does, loadable through either Auto class."""
+        """Save as `PreTrainedModel.save_pretrained` does, loadable through either Auto class.
+
+        The tokenizer of a model that was loaded goes with it: `predict_genres` needs both.
+        """
         # Registering for an Auto class writes one key of auto_map; saving merges it with those that are there.
         name = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
         self.config.auto_map = {**getattr(self.config, "auto_map", {}), "AutoModelForSequenceClassification": name}
         super().save_pretrained(save_directory, *args, **kwargs)
+        if self._tokenizer_source and kwargs.get("is_main_process", True):
+            with suppress(ValueError):  # there is none, or it cannot be read
+                self.tokenizer.save_pretrained(save_directory)
         for weights in Path(save_directory).glob("*.safetensors"):  # written for their owner alone
             with suppress(OSError):  # others' files, or no configuration beside them
                 shutil.copymode(Path(save_directory, "config.json"), weights)
@@ -563,7 +577,7 @@ class MovieGenreModel(MovieGenrePreTrainedModel):
             self.config.max_position_embeddings,
             stride,
         )
-        seed = torch.Generator().seed() if seed is None else seed
+        seed = torch.Generator().seed() if seed is None else int(seed)  # NumPy's whole numbers are none to PyTorch
         samples, weights = read_windows(windows, lambda ids: self._probabilities(ids, mc_samples, seed), batch_size)
         if genre is not None:
             weights = [self._integrated_gradients(window.ids, self.config.genres.index(genre)) for window in windows]

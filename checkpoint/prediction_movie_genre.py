@@ -232,8 +232,11 @@ def resolve_rule(threshold: float | Mapping[str, float] | str | None, config: An
             raise ValueError(f"no decision profile {name!r}; this model has {sorted(profile_names(config)) or 'none'}")
         return np.asarray(profiles[name], dtype=float)
     if isinstance(threshold, Mapping):
-        if unknown := sorted(set(threshold) - set(genres)):
+        if unknown := sorted(set(threshold) - set(genres), key=str):
             raise ValueError(f"no genre {', '.join(map(repr, unknown))}; this model knows {', '.join(genres)}")
+        for genre, value in threshold.items():
+            if not isinstance(value, Real) or isinstance(value, bool):
+                raise TypeError(f"threshold[{genre!r}]={value!r} is a {type(value).__name__}, expected a number")
         default = resolve_rule(None, config)
         default = np.full(len(genres), 0.5) if isinstance(default, LabelSets) else default
         values = np.array([threshold.get(genre, default[i]) for i, genre in enumerate(genres)], dtype=float)

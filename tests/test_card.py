@@ -189,7 +189,7 @@ def test_its_examples_carry_the_models_own_answers(folder, model, tokenizer):
 
 def test_a_section_appears_when_its_results_do(folder, tmp_path):
     plain = render_card(folder, "you/movies")
-    for name in ("Calibration", "Uncertainty", "Behaviour", "Speed", "In other words"):
+    for name in ("Calibration", "Uncertainty", "Behaviour", "Words", "Speed", "In other words"):
         assert f"# {name}" not in plain
     generator = np.random.default_rng(0)
     p = generator.random((50, len(GENRES)))

@@ -8,14 +8,20 @@ Each part writes its figures as soon as it has them, and leaves those of the oth
 import argparse
 import importlib
 import json
-import os
-import platform
+import subprocess
 import time
 
-from benchmarks.common import ROOT
+from benchmarks import common
+from benchmarks.common import ROOT, about
 
-RESULTS = ROOT / "benchmarks" / "results" / "reliability.json"
+RESULTS = common.RESULTS / "reliability.json"
 PARTS = ("kills", "files", "fuzz", "load", "branches", "mutants")
+
+
+def commit() -> str:
+    """Of the code that is measured, with + where files differ from it."""
+    command = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def main() -> None:
@@ -34,8 +40,8 @@ def main() -> None:
         print(json.dumps(figures, indent=1), flush=True)
         if not options.quick:
             known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-            known["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
-            RESULTS.write_text(json.dumps(known | {part: figures}, indent=1) + "\n", encoding="utf-8")
+            known[part] = about("reliability") | {"commit": commit()} | figures
+            RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
