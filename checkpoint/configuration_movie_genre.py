@@ -56,6 +56,8 @@ class MovieGenreConfig(PreTrainedConfig):
             {"1001": 12, ...}. With them the profile "subset_accuracy" chooses whole sets (`LabelSets`).
         label_set_weight: weight there of what goes together in training films, 0 to 1.
         default_profile: the one used when none is asked for; None means 0.5 for every genre.
+        max_fertility: word pieces a word (`fertility`) beyond which a text is not in the language of the training
+            films; None if that is not known.
         base_model: the checkpoint that training started from; None for one from scratch.
         format_version: version of the checkpoint's layout.
 
@@ -95,6 +97,7 @@ class MovieGenreConfig(PreTrainedConfig):
     label_sets: dict[str, int] | None = None
     label_set_weight: float | int = 0.0
     default_profile: str | None = None
+    max_fertility: float | int | None = None
     base_model: str | None = None
     format_version: int = 1
 

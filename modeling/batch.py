@@ -47,6 +47,7 @@ class Batch:
     films: "Dataset"
     problems: list[str]
     predictions: list[GenrePrediction]
+    foreign: int = 0  # films that are not in the language of the model's training films
     scored: int = 0
     metrics: dict[str, Any] | None = None
     unknown_genres: dict[str, int] = field(default_factory=dict)
@@ -119,7 +120,7 @@ def predict_file(
             request = validated(descriptions=[texts[i] for i in chunk], threshold=threshold)
             predictions |= zip(chunk, service.answer(request), strict=True)
             progress(len(predictions), len(texts))
-    result = Batch(films, problems, [predictions[i] for i in range(len(texts))])
+    result = Batch(films, problems, [predictions[i] for i in range(len(texts))], sum(map(service.foreign, texts)))
     _compare(result, service)
     result.path = _write(result, path)
     return result

@@ -54,6 +54,7 @@ class OnnxConfig:
     label_sets: dict[str, int] = field(default_factory=dict)
     label_set_weight: float = 0.0
     default_profile: str | None = None
+    max_fertility: float | None = None
 
     @property
     def genres(self) -> list[str]:

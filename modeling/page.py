@@ -195,7 +195,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
             raise shown(error) from None
         spread = {name: value.std for name, value in (prediction.uncertainty or {}).items()}
         return (
-            charts.answer(prediction, verdict(text, prediction, decided), len(text)),
+            charts.answer(prediction, verdict(text, prediction, decided, service.foreign(text)), len(text)),
             charts.probability_bars(prediction.probabilities, service.genres, decided, prediction.genres, spread),
             gr.HighlightedText(
                 highlighted(text, weights or []),
@@ -360,6 +360,11 @@ def preview(batch: Batch) -> list[dict[str, Any]]:
 def report(batch: Batch) -> str:
     """How many films were read, which were not, and the scores where the file has genres."""
     text = f'<p class="mg-note"><b>{len(batch.films):,} films read.</b></p>{charts.problems(batch.problems)}'
+    if batch.foreign:
+        text += (
+            f'<p class="mg-note">{batch.foreign:,} of them are not in the language that the model was trained on: its '
+            "genres for these mean little.</p>"
+        )
     if batch.metrics:
         text += charts.scores(batch.metrics, f"Against the file's own genres ({batch.scored:,} films)")
     text += charts.unknown_genres(batch.unknown_genres)

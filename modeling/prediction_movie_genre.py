@@ -169,13 +169,23 @@ def thresholds_of(rule: Rule, genres: Sequence[str]) -> dict[str, float]:
     return {} if isinstance(rule, LabelSets) else dict(zip(genres, map(float, rule), strict=True))
 
 
-def verdict(text: str, prediction: GenrePrediction, rule: Rule) -> Verdict:
+def fertility(text: str, offsets: Sequence[tuple[int, int]]) -> float:
+    """Word pieces a word, where `offsets` are their (start, end) in characters (Rust et al. 2021, section 3).
+
+    Little above one in the language that a tokenizer was made for; words of other languages fall to pieces.
+    """
+    pieces = sum(WORD.search(text, start, end) is not None for start, end in offsets)
+    return pieces / max(1, len(WORD.findall(text, 0, offsets[-1][1]))) if offsets else 0.0
+
+
+def verdict(text: str, prediction: GenrePrediction, rule: Rule, foreign: bool = False) -> Verdict:
     """Whether the model is sure of a prediction, torn between genres, or out of its depth.
 
     Args:
         text: what was read.
         prediction: what came of it; with Monte-Carlo samples their spread widens what counts as a close call.
         rule: the one that the prediction was made with; where it compares whole sets, a second one is the close call.
+        foreign: whether the text is not in the language of the training films.
     """
     genres, p = list(prediction.probabilities), np.array(list(prediction.probabilities.values()))
     ranking = np.argsort(-p, kind="stable")
@@ -186,6 +196,8 @@ def verdict(text: str, prediction: GenrePrediction, rule: Rule) -> Verdict:
     else:
         near, reached = abs(p - rule) <= np.maximum(CLOSE, spread), bool((p >= rule).any())
         none, clear = "no genre reaches its threshold", "every genre stands well clear of its threshold"
+    if foreign:
+        return Verdict("lost", [], "Out of its depth: few of these words are of the language that it was trained on.")
     if len(WORD.findall(text)) < FEW_WORDS:
         return Verdict("lost", [], "Out of its depth: so few words say little about a film.")
     if not reached:

@@ -31,6 +31,7 @@ from .prediction_movie_genre import (
     Rule,
     cache_alone,
     check_attribution,
+    fertility,
     profile_names,
     resolve_rule,
     window_starts,
@@ -347,6 +348,14 @@ class Service:
                     f"attribution='gradient' takes at most {MAX_EXPLAINED} windows a request, and these texts make "
                     f"{windows}: shorten them, or leave stride out",
                 )
+
+    def foreign(self, text: str) -> bool:
+        """Whether a text is not in the language of the model's training films, as far as its configuration knows it."""
+        highest, tokenizer = self.model.config.max_fertility, self.model.tokenizer
+        if highest is None:
+            return False
+        pieces = getattr(tokenizer, "backend_tokenizer", tokenizer).encode(text, add_special_tokens=False)
+        return fertility(text, pieces.offsets) > highest
 
     def predict(self, request: PredictRequest, gone: Callable[[], bool] = lambda: False) -> list[GenrePrediction]:
         """Predictions of a request, in its order: the one function behind all doors.

@@ -80,7 +80,7 @@ from .decision import (
 from .metrics import cooccurrence, scores
 from .modeling_movie_genre import LabelGraph
 from .multilabel_metric import MultilabelMetric
-from .prediction_movie_genre import choose, resolve_rule
+from .prediction_movie_genre import choose, fertility, resolve_rule
 from .teacher import embed, soft_labels
 from .tokenization import load_tokenizer, local_source, train_tokenizer
 from .warm_start import warm_start
@@ -89,6 +89,7 @@ logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 UNKNOWN_SHARE = 0.05  # of the tokens: more unknown ones are told
+FERTILITY_QUANTILE, FERTILITY_MARGIN = 0.999, 1.1  # of training films, and beyond: a text of another language has more
 CURVE_ROWS = 1000  # at most so many training films, and no more than there are to validate, give the training curve
 SHOWN_SHARE = 0.1  # smaller shares get no figure in the genres' picture
 EMBEDDING_SCALE = 0.1  # large beside a step of AdamW, so that what the corpus taught is not overrun at once
@@ -523,6 +524,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
     if trainer.is_world_process_zero():
         twin = _load_twin(data.decision_from, films.genres) if data.decision_from else None
         results = _decide(model, scored, twin)
+        model.config.max_fertility = highest_fertility(tokenizer, list(films.parts["train"]["description"]))
         before = file_hash(output / SAFE_WEIGHTS_NAME)
         save_model(model, tokenizer, output, arguments.weights_dtype)
         gone_on_with = before not in (None, file_hash(output / SAFE_WEIGHTS_NAME))
@@ -700,6 +702,13 @@ def _decide(
         part: scores(truth[part], choose(values, rule, config.min_genres), values)
         for part, values in probabilities.items()
     }
+
+
+def highest_fertility(tokenizer: PreTrainedTokenizerBase, descriptions: Sequence[str]) -> float:
+    """Word pieces a word that hardly a film of the training films' language has, for `config.max_fertility`."""
+    found = tokenizer(list(descriptions), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    values = [fertility(*film) for film in zip(descriptions, found["offset_mapping"], strict=True)]
+    return round(FERTILITY_MARGIN * float(np.quantile(values, FERTILITY_QUANTILE)), 3)
 
 
 def save_model(

@@ -100,6 +100,18 @@ def test_a_result_carries_the_files_own_columns_in_the_files_order(service, film
     assert float(rows[0]["confidence"]) == pytest.approx(expected.confidence, abs=1e-6)
 
 
+def test_films_of_another_language_are_counted(service, films, monkeypatch):
+    monkeypatch.setattr(service.model.config, "max_fertility", 1.0)
+    one_piece = next(word for word in service.model.tokenizer.vocab if word.isalpha() and len(word) > 3)
+    result = predict_file(service, films((one_piece,), ("Qzx vbnwk",), header=("description",)))
+    assert result.foreign == 1
+    assert "1 of them are not in the language" in report(result)
+    monkeypatch.setattr(service.model.config, "max_fertility", None)  # nothing is known of its training
+    result = predict_file(service, films(("Qzx vbnwk",), header=("description",)))
+    assert result.foreign == 0
+    assert "language" not in report(result)
+
+
 def test_no_column_of_the_file_is_lost_not_even_where_a_result_is_read_again(service, films):
     header = ("place", "confidence", "input_confidence", "description")
     path = films(("Tonga", "mine", "older", FILM), header=header)

@@ -9,7 +9,10 @@ import torch
 from safetensors import safe_open
 
 from modeling import MovieGenreModel
+from modeling.export import export
 from modeling.metrics import micro_f1
+from modeling.onnx_runtime import MovieGenreOnnx
+from modeling.serving import Service
 
 from .conftest import MOVIES, ROOT
 
@@ -56,6 +59,18 @@ def test_its_code_is_that_of_the_package():
 @pytest.mark.parametrize("genre", PLAIN)
 def test_it_knows_a_plain_description(shipped, genre):
     assert genre in shipped.predict_genres(PLAIN[genre]).genres
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_it_tells_its_language_from_others(shipped, tmp_path, backend):
+    """No film is taken for a text of another language, and most texts in other languages are found out."""
+    model = shipped if backend == "torch" else MovieGenreOnnx.from_pretrained(export(shipped, tmp_path / "onnx"))
+    service = Service(model, name="checkpoint")
+    with MOVIES.open(encoding="utf-8", newline="") as file:
+        assert not any(service.foreign(film["description"]) for film in csv.DictReader(file))
+    with (ROOT / "benchmarks" / "behaviour" / "off_topic.csv").open(encoding="utf-8", newline="") as file:
+        others = [text["text"] for text in csv.DictReader(file) if text["kind"] == "other_language"]
+    assert np.mean([service.foreign(text) for text in others]) > 0.8
 
 
 def test_it_answers_the_projects_own_films_better_than_their_commonest_genres(shipped):

@@ -17,6 +17,7 @@ from modeling.prediction_movie_genre import (
     check_attribution,
     choose,
     expected_f1,
+    fertility,
     length_batches,
     profile_names,
     resolve_rule,
@@ -272,6 +273,15 @@ def test_spread_over_the_samples_widens_what_is_a_close_call():
 def test_an_unsure_choice_without_a_close_call_is_torn_between_its_own_genres():
     assert judged(0.9, 0.6, 0.1, confidence=0.5).genres == ["Comedy", "Crime"]
     assert judged(0.9, 0.6, 0.1, confidence=SURE_CONFIDENCE).level == "sure"
+
+
+def test_a_language_that_the_model_does_not_know_is_beyond_its_depth():
+    assert fertility("He rides.", [(0, 2), (3, 8), (8, 9)]) == 1.0  # a full stop is no piece of a word
+    assert fertility("Er reitet davon.", [(0, 1), (1, 2), (3, 5), (5, 7), (7, 9)]) == 2.5  # of what was read
+    assert fertility("", []) == 0.0
+    prediction = GenrePrediction(["Drama"], {"Drama": 0.9}, 0.9)
+    sentence = "Out of its depth: few of these words are of the language that it was trained on."
+    assert verdict(FILM, prediction, np.array([0.5]), foreign=True).sentence == sentence
 
 
 def test_five_words_are_enough_to_be_judged():

@@ -109,6 +109,7 @@ def test_a_run_leaves_a_folder_that_loads_and_answers(run):
     assert set(model.config.threshold_profiles) == {"micro_f1", "macro_f1", "samples_f1"}
     record = json.loads((folder / "training.json").read_text())
     assert sum(model.config.label_sets.values()) == record["data"]["films"]["train"]
+    assert 1 < model.config.max_fertility < 3
     whole = model.predict_genres("A retired gunman rides into a border town.", threshold="subset_accuracy")
     assert "".join(str(int(genre in whole.genres)) for genre in model.config.genres) in model.config.label_sets
     assert model.config.default_profile == "micro_f1"
