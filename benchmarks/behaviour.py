@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, ROOT, about, movies, weights
 from modeling import MovieGenreModel
 from modeling.metrics import macro_f1
+from modeling.serving import Service
 
 TEXTS = ROOT / "benchmarks" / "behaviour"
 HE = {"he": "he", "him": "him", "his": "his", "himself": "himself", "He": "He", "His": "His"}
@@ -163,6 +164,17 @@ def company(model: Model, texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def language(model: Model) -> dict[str, Any]:
+    """How many texts in other languages, and how many films in its own, are told to be in another language."""
+    service = Service(model.network)
+    others = [row["text"] for row in rows("off_topic") if row["kind"] == "other_language"]
+    told = {"others": others, "films": [film["description"] for film in movies()]}
+    return {
+        name: {"told": float(np.mean([service.foreign(text) for text in texts])), "cases": len(texts)}
+        for name, texts in told.items()
+    }
+
+
 def measure(model: Model) -> dict[str, Any]:
     """Every figure."""
     films = movies("test")
@@ -192,6 +204,7 @@ def measure(model: Model) -> dict[str, Any]:
         "form": {name: changed(clean_both, model([form(t) for t in both])) for name, form in FORMS.items()},
         "added_sentence": added(model, texts),
         "negation": negation(model),
+        "language": language(model),
         "company": company(model, texts[:60]),
     }
 

@@ -354,6 +354,8 @@ def behaviour(results: dict[str, Any]) -> str:
         f"| case, white space, Unicode form change the set | {count(form, 'changed')} |",
         f"| a sentence that speaks for a genre raises it | {count(results['added_sentence'], 'risen')} |",
         f"| a negation lowers what it denies | {count(results['negation'], 'lowered')} |",
+        f"| a text in another language is told to be in one | {count(results['language']['others'], 'told')} |",
+        f"| a film of `data/movies.csv` is | {count(results['language']['films'], 'told')} |",
         f"| company in a batch changes a probability by at most | {results['company']['largest_difference']:.0e} |",
     ]
     head = [

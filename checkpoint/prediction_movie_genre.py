@@ -272,7 +272,7 @@ def check_texts(
         TypeError: if one is not a string, or an option has the wrong type.
         ValueError: if one has no words or half a character, or an option lies outside its range.
     """
-    if not isinstance(texts, Iterable):
+    if not isinstance(texts, Iterable) or isinstance(texts, (bytes, bytearray, Mapping)):
         raise TypeError(f"texts is a {type(texts).__name__}, expected a string or a sequence of them")
     texts = [texts] if isinstance(texts, str) else list(texts)
     for index, text in enumerate(texts):

@@ -783,6 +783,7 @@ def plot_curves(history: Sequence[dict[str, float]], path: Path) -> None:
 def plot_genres(genres: Sequence[str], matrix: np.ndarray, path: Path) -> None:
     """The genres' graph: of the films of a genre (row), the share that has another too (column); (genres, genres)."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     shares = np.where(np.eye(len(genres), dtype=bool), np.nan, np.asarray(matrix, dtype=float))
     figure = Figure(figsize=(8, 7), layout="constrained")
@@ -796,7 +797,7 @@ def plot_genres(genres: Sequence[str], matrix: np.ndarray, path: Path) -> None:
     axis.set_xticks(range(len(genres)), genres, rotation=60, ha="right")
     axis.set_yticks(range(len(genres)), genres)
     axis.set(xlabel="have this genre too", ylabel="of the films of this genre", title="Genres that go together, %")
-    figure.colorbar(picture, shrink=0.6)
+    figure.colorbar(picture, shrink=0.6, format=PercentFormatter(1))
     figure.savefig(path, dpi=90)
 
 

@@ -74,6 +74,11 @@ def test_a_visitor_types_presses_enter_and_sees_genres_bars_and_words(page):
     assert "hitman" in page.locator("#words").inner_text()
 
 
+def test_a_text_in_another_language_is_told_to_be_in_one(page):
+    submit(page, "Un tueur à gages retraité revient pour un dernier travail quand la mafia tue son chien.")
+    assert "of the language that it was trained on" in page.locator(".mg-verdict").inner_text()
+
+
 def test_the_frame_stands_where_it_stood_when_the_answer_arrives(page):
     page.wait_for_selector("#bars tbody tr")
     before = page.locator("#bars").bounding_box()

@@ -52,6 +52,8 @@ def test_a_non_string_is_refused_with_its_place(model, tokenizer, value):
 def test_neither_half_a_character_nor_nothing_is_a_text(model, tokenizer):
     with pytest.raises(ValueError, match=r"texts\[1\] holds half a character"):
         model.predict_genres([TEXT, "Snow \ud83d falls."], tokenizer)
+    with pytest.raises(TypeError, match="texts is a bytes, expected a string or a sequence of them"):
+        model.predict_genres(TEXT.encode(), tokenizer)
     with pytest.raises(TypeError, match="texts is a NoneType"):
         model.predict_genres(None, tokenizer)
 
