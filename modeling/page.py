@@ -238,7 +238,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
                     ways,
                     value=POOLING,
                     label=SPOKE,
-                    info="By attention pooling, or by integrated gradients: what adds to a genre, which tells more.",
+                    info="By attention pooling; or by integrated gradients, which tell more: what adds to a genre.",
                     elem_id="words-by",
                 )
                 genre = gr.Dropdown(explained, value=MOST_PROBABLE, label="Genre to explain")

@@ -21,6 +21,15 @@ def test_figures_are_of_the_weights_that_ship(name):
     assert figures["model"] == weights(CHECKPOINT)
 
 
+@pytest.mark.parametrize("name", ["quality", "data_efficiency", "recipes", "behaviour", "attribution"])
+def test_figures_say_how_they_came_about(name):
+    figures = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    assert figures["command"].startswith(f"python -m benchmarks.{name}")
+    assert {"source", "sha256"} <= figures["data"].keys()
+    assert figures["machine"]["cores"] > 0
+    assert "torch" in figures["versions"]
+
+
 def test_the_space_that_was_proved_has_the_files_of_todays():
     files = {path.relative_to(ROOT).as_posix() for pattern in SPACE_FILES for path in ROOT.glob(pattern)}
     proved = json.loads((RESULTS / "space.json").read_text(encoding="utf-8"))["files"]
