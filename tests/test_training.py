@@ -531,7 +531,11 @@ def test_patience_begins_when_the_warm_up_ends(tmp_path, caplog):
 def test_who_interrupts_is_told_how_to_go_on(tmp_path, some_films):
     flags = ("--train_file", str(some_films), "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "500")
     command = [sys.executable, "train.py", SMOKE, *flags, "--cpu_threads", "1", "--early_stopping_patience", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    options = {
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
+        **{"cwd": ROOT, "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True},
+    }
+    with subprocess.Popen(command, **options) as process:
         said = ""
         while "it/s" not in said:  # the bar moves
             said += process.stderr.read(1)
