@@ -518,9 +518,6 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", default=list(LABELS), choices=list(LABELS))
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, sharing the cores")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16, on processors that multiply in it")
-    parser.add_argument(
-        "--anew", nargs="+", default=[], choices=list(LABELS), help="drop their earlier figures, though of more runs"
-    )
     options = parser.parse_args()
     if without_tmdb():
         return
@@ -532,27 +529,13 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda job: finish(f"quality/{job[0]}-{job[1]}", *job, films, threads, options.bf16), jobs))
 
-    path = RESULTS / "quality.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if known.get("data", {}).get("sha256") != file_hash(TMDB):
-        known = {"systems": {}, "ours_less": {}}
     systems, arrays, sets = {}, {}, {}
     for system in LABELS:
-        before = None if system in options.anew else known["systems"].get(system)
-        if sum(kept(f"quality/{system}-{seed}") is not None for seed in SEEDS) >= (before["seeds"] if before else 1):
+        if any(kept(f"quality/{system}-{seed}") for seed in SEEDS):
             systems[system], arrays[system], sets[system] = summarise(system, films)
-        elif before:  # of more runs than are kept: their figures stay until as many are there again
-            systems[system] = before | {"name": LABELS[system], "earlier": True}
     truth = films.truth["test"]
     rare = np.flatnonzero(truth.mean(axis=0) < RARE)
     less = {}
-    if OURS not in arrays:  # what was found of the earlier runs holds for those that score the same since
-        less = {
-            name: found
-            for name, found in known["ours_less"].items()
-            if name in systems
-            and all(abs(systems[name][score] - known["systems"][name][score]) < 1e-3 for score in SCORES)
-        }
     unlike = unlike_stories(films) if OURS in arrays else []
     for name in arrays if OURS in arrays else ():
         if name != OURS:
@@ -572,7 +555,7 @@ def main() -> None:
         "systems": systems,
         "ours_less": less,
     }
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / "quality.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     plot(systems, RESULTS / "quality.png")
     for system in systems.values():
         print(f"{system['name']:<32}", *(f"{name} {system[name]:.3f}" for name in SCORES))
