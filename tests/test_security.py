@@ -1,6 +1,5 @@
 """What a stranger sends: nothing of the server's leaks, nothing is fetched for him, nothing he wrote is run."""
 
-import ast
 import asyncio
 import base64
 import csv
@@ -166,7 +165,9 @@ def test_an_agent_sends_its_file_along_and_none_is_fetched_for_it(address, outgo
     text = base64.b64encode(b"description\nA gunman rides into a lawless town.\n").decode()
     sent, named = asyncio.run(session(f"data:text/csv;base64,{text}", "https://huggingface.co/films.csv"))
     assert not sent.isError
-    assert ast.literal_eval(sent.content[0].text)[0]["films"] == 1
+    summary, result = (part.text for part in sent.content)
+    assert json.loads(summary)["films"] == 1
+    assert result.endswith("-genres.csv")
     assert "upload the file" in named.content[0].text
     assert outgoing.read_text() == ""
 
