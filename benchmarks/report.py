@@ -323,8 +323,8 @@ def attribution(results: dict[str, Any]) -> str:
         "|---|---|",
         *rows,
         "",
-        'Integrated gradients (`attribution="gradient"`) say what carries a genre. The pooling\'s weights say what the',
-        "network looked at, which moves its answer little more than other words do.",
+        'Integrated gradients (`attribution="gradient"`) say what carries a genre; the pooling\'s weights say what the',
+        "network looked at, which carries far less of it.",
     ]
     return "\n".join(lines)
 
