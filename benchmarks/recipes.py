@@ -21,9 +21,8 @@ import torch
 from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, get_linear_schedule_with_warmup
 
-from benchmarks import quality
 from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, about, keep, kept, without_tmdb
-from benchmarks.quality import SPLIT, paired
+from benchmarks.quality import SPLIT, Films, paired
 from modeling.arguments import parse_arguments
 from modeling.data import file_hash
 from modeling.decision import tune_profiles
@@ -262,7 +261,7 @@ def main() -> None:
             print(f"{IDEAS[key].name} ...", flush=True)
             run(IDEAS[key], names[key], options.films, options.epochs, options.threads, options.bf16)
 
-    arrays, ideas, truth = {}, {}, quality.Films().truth["validation"]
+    arrays, ideas, truth = {}, {}, Films().truth["validation"]
     for key, idea in IDEAS.items():
         if done := kept(names[key]):
             arrays[key] = [decided(truth, done[1]), done[1]]

@@ -56,7 +56,7 @@ def difference(less: dict[str, Any], score: str) -> str:
 def quality(results: dict[str, Any]) -> str:
     """The comparison on the TMDB list."""
     films, systems = results["data"]["films"], results["systems"]
-    readers = "; ".join(system["name"] for system in systems.values() if system.get("stories"))
+    readers = "; ".join(system["name"] for system in systems.values() if system["stories"])
     stories = len(movies(path=STORIES))
     lines = [
         f"**TMDB's top-rated films**: {films['train']:,} to train on, {films['validation']:,} to tune on,",

@@ -24,10 +24,10 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, about
+from benchmarks.common import RESULTS, ROOT, about
 from tests.hub_server import Hub
 
-RESULTS = ROOT / "benchmarks" / "results" / "space.json"
+FIGURES = RESULTS / "space.json"
 # Not of the Space: where no GPU is, the CPU build of this version is the smaller download.
 CONSTRAINT = "torch==2.13.0"
 TOKEN = "hf_loopback"  # noqa: S105
@@ -134,9 +134,9 @@ def main() -> None:
         "question": TEXT,
         "answer": answer,
     }
-    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    FIGURES.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(results["answer"], ensure_ascii=False)[:300])
-    print(f"the Space answered from its own environment; {RESULTS.relative_to(ROOT)} is written")
+    print(f"the Space answered from its own environment; {FIGURES.relative_to(ROOT)} is written")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, about, flops, movies, processor_flags, weights
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, about, flops, movies, processor_flags, weights
 
 NAMES = {
     "ours": "ours, PyTorch",
@@ -501,7 +501,7 @@ def main() -> None:
     """Measure and write."""
     sections = ("bulk", "one", "cold", "training")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(ROOT / "checkpoint"))
+    parser.add_argument("--model", default=str(CHECKPOINT))
     parser.add_argument("--rows", type=int, help="texts in bulk (10,000)")
     parser.add_argument("--requests", type=int, default=200, help="single descriptions")
     parser.add_argument("--films", type=int, default=1000, help="films to train on")

@@ -375,6 +375,8 @@ def test_a_drawn_split_is_stratified_and_seeded(tmp_path):
     assert one == two
     assert one != other
     split = np.array(one)
+    with pytest.raises(KeyError, match="War"):
+        genre_matrix(films, ["Crime", "Drama", "Music"])
     matrix = genre_matrix(films, ["Crime", "Drama", "Music", "War"])
     for name, share in (("train", 0.7), ("validation", 0.15), ("test", 0.15)):
         assert (split == name).mean() == pytest.approx(share, abs=0.03)

@@ -538,7 +538,9 @@ def test_who_interrupts_is_told_how_to_go_on(tmp_path, some_films):
     with subprocess.Popen(command, **options) as process:
         said = ""
         while "it/s" not in said:  # the bar moves
-            said += process.stderr.read(1)
+            one = process.stderr.read(1)
+            assert one, said  # it has ended
+            said += one
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
     assert process.returncode == 130
@@ -636,11 +638,23 @@ def test_a_reading_depends_on_seed_epoch_and_film_alone():
     assert plain[0]["input_ids"] == plain.tokenizer(text)["input_ids"]
 
 
-def test_the_data_loader_says_which_epoch_is_read(some_films, tmp_path):
+@pytest.fixture
+def trainer(some_films, tmp_path):
     films = load_films(DataArguments(train_file=str(some_films)))
     arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), use_cpu=True, teacher="none")
     model = tiny_model()
-    trainer = build_trainer(model, load_tokenizer(None, model.config.max_position_embeddings), films, arguments)
+    return build_trainer(model, load_tokenizer(None, model.config.max_position_embeddings), films, arguments)
+
+
+def test_collating_pads_to_the_longest_text_of_the_batch(trainer):
+    films = [{"input_ids": [1, 2, 3], "labels": [1.0, 0.0]}, {"input_ids": [4], "labels": [0.0, 0.5]}]
+    batch = trainer.data_collator(films)
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[1.0, 0.0], [0.0, 0.5]]
+
+
+def test_the_data_loader_says_which_epoch_is_read(trainer):
     loader = trainer.get_train_dataloader()
     loader.set_epoch(3)
     assert trainer.train_dataset.epoch == 3

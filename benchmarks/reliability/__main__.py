@@ -11,10 +11,9 @@ import json
 import subprocess
 import time
 
-from benchmarks import common
-from benchmarks.common import ROOT, about
+from benchmarks.common import RESULTS, ROOT, about
 
-RESULTS = common.RESULTS / "reliability.json"
+FIGURES = RESULTS / "reliability.json"
 PARTS = ("kills", "files", "fuzz", "load", "branches", "mutants")
 
 
@@ -39,9 +38,9 @@ def main() -> None:
         figures["seconds"] = round(time.time() - started, 1)
         print(json.dumps(figures, indent=1), flush=True)
         if not options.quick:
-            known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+            known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
             known[part] = about("reliability") | {"commit": commit()} | figures
-            RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+            FIGURES.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
