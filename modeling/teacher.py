@@ -8,14 +8,16 @@ teachers and network learn from that reader as well. Two kinds:
 
 - `linear`: TF-IDF of words and word pairs, and a logistic regression a genre. Knows which words speak for a genre.
 - the folder or Hub repository of a pretrained encoder: the mean of its token vectors, frozen, and a small network on
-  top. Knows what other texts say about the world.
+  top. Knows what other texts say about the world. Its last layers may be tuned to the genres too, in a teacher of its
+  own: slower, and beside the frozen one it errs differently.
 """
 
+import copy
 import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,7 +32,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch.nn import functional as F
-from transformers import AutoModel, AutoTokenizer
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BatchEncoding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    get_linear_schedule_with_warmup,
+)
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from .data import file_hash, row_hash
 from .prediction_movie_genre import length_batches
@@ -45,6 +56,9 @@ READING_WEIGHT = 0.5  # of a text whose genres another reader says, to a teacher
 READING_SHARE = 0.3  # of such a text's label, what the reader says; the rest is what teachers say
 # The network on an encoder's vectors; of as many networks, trained alike but for the seed, the mean counts.
 TEACHER_WIDTH, TEACHER_EPOCHS, TEACHER_MEMBERS = 1024, 10, 2
+# An encoder whose last layers are tuned; the dense layer on top, which starts from nothing, learns at so many times
+# the rate.
+TUNED_FOLDS, TUNED_EPOCHS, TUNED_BATCH, TUNED_RATE, TUNED_HEAD = 3, 3, 32, 1e-4, 10
 CERTAIN = 1e-4  # teachers are not believed to be surer than this
 
 
@@ -78,36 +92,65 @@ def embed(name: str, descriptions: Sequence[str], cache: Path | None = None, *, 
     Returns:
         (films, 2 * width) float32; each half has length one.
     """
-    path = cache and cache / f"{Path(name).name}.safetensors"
-    known: dict[str, np.ndarray] = {}
-    if path and path.exists():
-        with suppress(SafetensorError):  # a damaged cache is filled anew
-            known = load_file(path)
-    encoder = file_hash(Path(name) / "model.safetensors") or name  # a folder may be trained on under its name
-    if bf16:
-        encoder += " in bfloat16"
-    keys = [hashlib.sha256(f"{encoder}\n{text}".encode()).hexdigest()[:32] for text in descriptions]
-    missing = {key: text for key, text in zip(keys, descriptions, strict=True) if key not in known}
+    stored = Stored(cache and cache / f"{Path(name).name}.safetensors")
+    encoder = _identity(name, bf16)
+    keys = [_digest(f"{encoder}\n{text}") for text in descriptions]
+    missing = {key: text for key, text in zip(keys, descriptions, strict=True) if key not in stored.arrays}
     if missing:
         read, names, saved = _reader(name, bf16), list(missing), time.monotonic()
         parts = [names[i : i + TEXTS_AT_ONCE] for i in range(0, len(names), TEXTS_AT_ONCE)]
         for part in track(parts, description=f"{Path(name).name} reads", transient=True):
-            known |= dict(zip(part, read([missing[key] for key in part]), strict=True))
-            if path and (part is parts[-1] or time.monotonic() - saved > SECONDS_UNSAVED):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_suffix(f".{os.getpid()}.part")
-                save_file(known, partial)
-                os.replace(partial, path)
+            stored.arrays |= dict(zip(part, read([missing[key] for key in part]), strict=True))
+            if part is parts[-1] or time.monotonic() - saved > SECONDS_UNSAVED:
+                stored.save()
                 saved = time.monotonic()
-    return np.stack([known[key] for key in keys])
+    return np.stack([stored.arrays[key] for key in keys])
+
+
+class Stored:
+    """Arrays by name, and the file that keeps them for the next run; a damaged one is filled anew."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.arrays: dict[str, np.ndarray] = {}
+        if path and path.exists():
+            with suppress(SafetensorError):
+                self.arrays = load_file(path)
+
+    def save(self) -> None:
+        """Replace the file, whole."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(f".{os.getpid()}.part")
+        save_file(self.arrays, partial)
+        os.replace(partial, self.path)
+
+
+def _identity(name: str, bf16: bool) -> str:
+    """What an encoder's stored answers belong to: a folder may be trained on under its name."""
+    identity = file_hash(Path(name) / "model.safetensors") or name
+    return f"{identity} in bfloat16" if bf16 else identity
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:32]
+
+
+def _open(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, torch.device]:
+    """An encoder in evaluation mode, its tokenizer, and the device it is on."""
+    source = local_source(name)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).to(device).eval()
+    return model, AutoTokenizer.from_pretrained(source), device
 
 
 def _reader(name: str, bf16: bool) -> Callable[[list[str]], np.ndarray]:
     """An encoder that reads: texts -> vectors of `embed`."""
-    source = local_source(name)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).to(device).eval()
+    model, tokenizer, device = _open(name)
 
     @torch.inference_mode()
     def read(texts: list[str]) -> np.ndarray:
@@ -117,15 +160,16 @@ def _reader(name: str, bf16: bool) -> Callable[[list[str]], np.ndarray]:
             padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 layers = model(**padded, output_hidden_states=True).hidden_states
-            mask = padded["attention_mask"][..., None]
-            means = [
-                (layer.float() * mask).sum(dim=1) / mask.sum(dim=1)
-                for layer in (layers[-1], layers[-min(4, len(layers))])
-            ]
+            means = [_mean(layer, padded["attention_mask"]) for layer in (layers[-1], layers[-min(4, len(layers))])]
             vectors[batch] = torch.cat([F.normalize(mean, dim=-1) for mean in means], dim=-1).cpu().numpy()
         return vectors
 
     return read
+
+
+def _mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean of each text's token vectors: (batch, seq, width), (batch, seq) -> (batch, width)."""
+    return (states.float() * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
 def soft_labels(
@@ -135,7 +179,7 @@ def soft_labels(
     texts: Sequence[str] = (),
     reading: np.ndarray | None = None,
     *,
-    seed: int = 0,
+    layers: int = 0,
     cache: Path | None = None,
     bf16: bool = False,
 ) -> np.ndarray:
@@ -151,15 +195,15 @@ def soft_labels(
         texts: that are no films' descriptions.
         reading: (texts, genres), the probabilities that another reader gives. Teachers learn from it, and it is a part
             of each text's label itself.
-        seed: of the folds.
-        cache: folder for the encoders' vectors, which are slow to compute.
-        bf16: encoders read in bfloat16.
+        layers: of every encoder that are tuned, in a teacher of its own; 0 leaves that out.
+        cache: folder for the encoders' vectors, and what tuned ones say, which are slow to compute.
+        bf16: encoders read and learn in bfloat16.
 
     Returns:
         (films + texts, genres) probabilities.
 
     Raises:
-        ValueError: if there are fewer different descriptions than folds.
+        ValueError: if there are fewer different descriptions than folds, or an encoder has fewer layers.
     """
     rows, films = [*descriptions, *texts], len(descriptions)
     labels = truth if reading is None else np.vstack([truth, reading])
@@ -170,10 +214,14 @@ def soft_labels(
         logger.info("the teacher %s reads %s descriptions", name, f"{len(rows):,}")
         teach = linear_teacher if name == "linear" else encoder_teacher
         features = np.array(rows, dtype=object) if name == "linear" else embed(name, rows, cache, bf16=bf16)
-        said.append(out_of_fold(teach, features, labels, groups, weights, seed=seed))
+        said.append(out_of_fold(teach, features, labels, groups, weights))
+        if layers and name != "linear":
+            logger.info("the last %d layers of %s learn the genres", layers, name)
+            tuned = TunedEncoder(name, rows, layers, cache, bf16)
+            said.append(out_of_fold(tuned, np.arange(len(rows)), labels, groups, weights, folds=TUNED_FOLDS))
     if truth.min() == truth.max():  # every film has every genre, or none any: there is nothing to weigh teachers by
         return np.mean(said, axis=0)
-    odds = logit(np.stack(said, axis=-1).clip(CERTAIN, 1 - CERTAIN)).reshape(-1, len(teachers))
+    odds = logit(np.stack(said, axis=-1).clip(CERTAIN, 1 - CERTAIN)).reshape(-1, len(said))
     judge = LogisticRegression().fit(odds[: truth.size], truth.ravel())
     soft: np.ndarray = judge.predict_proba(odds)[:, 1].reshape(len(rows), -1)
     if reading is not None:
@@ -255,6 +303,140 @@ def encoder_teacher(vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray
     return learned
 
 
+class TunedEncoder:
+    """An encoder whose last layers, and a dense layer over the mean of its token vectors, learn the genres.
+
+    The layers below read the texts once; what they make of them stays in memory, in bfloat16 some 100 KB a text. What
+    a fold's teacher says is stored: it is not trained again, and after a crash the folds before it are not either.
+
+    Args:
+        name: folder or Hub repository.
+        texts: that it may learn from or be asked about, by their number.
+        layers: that learn.
+        cache: folder for what it says.
+        bf16: read and learn in bfloat16.
+
+    Raises:
+        ValueError: once it learns, if the encoder has fewer layers.
+    """
+
+    def __init__(self, name: str, texts: Sequence[str], layers: int, cache: Path | None, bf16: bool) -> None:
+        self.name, self.texts, self.layers, self.bf16 = name, list(texts), layers, bf16
+        self.states: list[torch.Tensor] = []  # once something must be trained
+        self.stored = Stored(cache and cache / f"{Path(name).name}-tuned.safetensors")
+        told = (_identity(name, bf16), layers, TUNED_EPOCHS, TUNED_BATCH, TUNED_RATE, TUNED_HEAD)
+        self.key = _digest(f"{told}\n", "\n".join(texts))
+
+    def __call__(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int) -> Learned:
+        """A teacher as `out_of_fold` wants it; the features are numbers of texts."""
+
+        def learned(asked: np.ndarray) -> np.ndarray:
+            key = _digest(self.key, str(seed), *(array.tobytes() for array in (rows, labels, weights, asked)))
+            if key not in self.stored.arrays:
+                with torch.random.fork_rng():
+                    torch.manual_seed(seed)
+                    self.stored.arrays[key] = self._train(rows, labels, weights)(asked)
+                self.stored.save()
+            return self.stored.arrays[key].astype(float)
+
+        return learned
+
+    @torch.inference_mode()
+    def _read(self) -> None:
+        """Put every text through the layers that stay as they are."""
+        self.model, self.tokenizer, self.device = _open(self.name)
+        if (below := len(_layers(self.model)) - self.layers) < 0:
+            raise ValueError(f"{self.name} has {below + self.layers} layers, not {self.layers} that could learn")
+        read = self.tokenizer(self.texts, truncation=True, max_length=LONGEST, return_token_type_ids=False)
+        self.ids = read["input_ids"]
+        self.states = [torch.empty(0)] * len(self.ids)
+        batches = list(length_batches([len(row) for row in self.ids], TUNED_BATCH))
+        for batch in track(batches, description=f"{Path(self.name).name} reads", transient=True):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                states = self.model(**self._padded(batch), output_hidden_states=True).hidden_states[below]
+            for i, row in zip(batch, states, strict=True):
+                kept = row[: len(self.ids[i])].to("cpu", torch.bfloat16 if self.bf16 else torch.float32)
+                self.states[i] = kept.clone()  # of its own: a view would keep the whole batch
+
+    def _padded(self, batch: Iterable[int]) -> BatchEncoding:
+        return self.tokenizer.pad({"input_ids": [self.ids[i] for i in batch]}, return_tensors="pt").to(self.device)
+
+    def _train(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Learned:
+        if not self.states:
+            self._read()
+        top = TopLayers(self.model, self.layers)
+        output = torch.nn.Linear(self.model.config.hidden_size, labels.shape[1]).to(self.device)
+        chance = torch.tensor(np.average(labels, axis=0, weights=weights)).clip(CERTAIN, 1 - CERTAIN)
+        with torch.no_grad():
+            output.weight.zero_()
+            output.bias.copy_(chance.logit())
+
+        def logits(batch: np.ndarray) -> torch.Tensor:
+            states = pad_sequence([self.states[i] for i in batch], batch_first=True).to(self.device).float()
+            padded = self._padded(batch)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                last = top(states, **padded)
+            return output(F.dropout(_mean(last, padded["attention_mask"]), 0.1, training=top.training))
+
+        targets, weight = (torch.tensor(array, dtype=torch.float32, device=self.device) for array in (labels, weights))
+        rates = [(top, TUNED_RATE), (output, TUNED_HEAD * TUNED_RATE)]
+        optimizer = torch.optim.AdamW([{"params": of.parameters(), "lr": rate} for of, rate in rates], fused=True)
+        lengths = [len(self.ids[row]) for row in rows]
+        steps = -(-len(rows) // TUNED_BATCH)
+        schedule = get_linear_schedule_with_warmup(optimizer, TUNED_EPOCHS * steps // 10, TUNED_EPOCHS * steps)
+        top.train()
+        for step in track(range(TUNED_EPOCHS * steps), description="its last layers learn", transient=True):
+            if step % steps == 0:
+                batches = np.array_split(get_length_grouped_indices(lengths, TUNED_BATCH), steps)
+                order = torch.randperm(steps)
+            batch = batches[order[step % steps]]
+            loss = F.binary_cross_entropy_with_logits(logits(rows[batch]), targets[batch], weight=weight[batch, None])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        top.eval()
+
+        @torch.inference_mode()
+        def learned(asked: np.ndarray) -> np.ndarray:
+            found = np.empty((len(asked), labels.shape[1]), dtype=np.float32)
+            for batch in length_batches([len(self.ids[row]) for row in asked], TUNED_BATCH):
+                found[batch] = logits(asked[batch]).sigmoid().cpu().numpy()
+            return found
+
+        return learned
+
+
+class TopLayers(torch.nn.Module):
+    """A copy of an encoder's last layers, which alone can learn: states that enter them -> token vectors."""
+
+    def __init__(self, encoder: PreTrainedModel, layers: int) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
+        stack = _layers(self.encoder).requires_grad_(True)
+        del stack[: len(stack) - layers]
+        self.encoder.config.num_hidden_layers = layers
+        stack[0].register_forward_pre_hook(lambda layer, given: (self.states, *given[1:]))
+
+    def forward(self, states: torch.Tensor, **padded: torch.Tensor) -> torch.Tensor:
+        """Token vectors (batch, seq, width) of `states` (batch, seq, width), whose ids and mask are `padded`."""
+        self.states = states  # in the place of what the embeddings make of the ids
+        vectors: torch.Tensor = self.encoder(**padded).last_hidden_state
+        return vectors
+
+
+def _layers(encoder: PreTrainedModel) -> torch.nn.ModuleList:
+    """The stack of its layers.
+
+    Raises:
+        ValueError: if there is none, as where one layer is gone through several times.
+    """
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == encoder.config.num_hidden_layers:
+            return module
+    raise ValueError(f"{encoder.name_or_path} has no stack of layers that could be tuned")
+
+
 def out_of_fold(
     teach: Callable[[np.ndarray, np.ndarray, np.ndarray, int], Learned],
     features: np.ndarray,
@@ -262,17 +444,17 @@ def out_of_fold(
     groups: Sequence[str],
     weights: np.ndarray,
     *,
-    seed: int = 0,
+    folds: int = FOLDS,
 ) -> np.ndarray:
     """Probabilities of each row by a teacher that was not trained on it.
 
     Args:
-        teach: called for each of five folds with the other rows' features, labels and weights, and a seed.
+        teach: called for each fold with the other rows' features, labels and weights, and the fold's number, a seed.
         features: (rows, ...), what the teacher reads.
         labels: (labelled, genres) from 0 to 1, of the first rows; the others get the mean of all folds' teachers.
         groups: one a labelled row; rows of the same group share a fold.
         weights: one a labelled row, of its part in the fit.
-        seed: of the folds, and of what teachers draw.
+        folds: how many; the same ones in every run, so that what was stored serves all.
 
     Returns:
         (rows, genres) probabilities.
@@ -281,15 +463,15 @@ def out_of_fold(
         ValueError: if there are fewer groups than folds.
     """
     names, number = np.unique(groups, return_inverse=True)
-    if len(names) < FOLDS:
-        raise ValueError(f"{len(names)} different descriptions are too few for a teacher: at least {FOLDS} are needed")
-    folds = (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[number]
+    if len(names) < folds:
+        raise ValueError(f"{len(names)} different descriptions are too few for a teacher: at least {folds} are needed")
+    fold_of = (np.random.default_rng(0).permutation(len(names)) % folds)[number]
     labelled = len(labels)
     probabilities = np.zeros((len(features), labels.shape[1]))
-    for fold in track(range(FOLDS), description="a teacher learns", transient=True):
-        fit = np.flatnonzero(folds != fold)
-        held = np.concatenate([np.flatnonzero(folds == fold), np.arange(labelled, len(features))])
-        learned = teach(features[fit], labels[fit], weights[fit], seed * FOLDS + fold)
+    for fold in track(range(folds), description="a teacher learns", transient=True):
+        fit = np.flatnonzero(fold_of != fold)
+        held = np.concatenate([np.flatnonzero(fold_of == fold), np.arange(labelled, len(features))])
+        learned = teach(features[fit], labels[fit], weights[fit], fold)
         probabilities[held] += learned(features[held])
-    probabilities[labelled:] /= FOLDS
+    probabilities[labelled:] /= folds
     return probabilities

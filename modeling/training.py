@@ -615,9 +615,11 @@ def build_trainer(
     reading: dict[str, Any] = {"cache": Path(arguments.teacher_cache), "bf16": arguments.bf16}
     if arguments.teacher != "none":
         teachers = arguments.teacher.split(",")
-        soft = _by_one_process(
-            lambda: soft_labels(teachers, descriptions, labels, texts, told, seed=arguments.seed, **reading)
-        )
+        layers = arguments.teacher_layers
+        with attention_kernel(arguments):
+            soft = _by_one_process(
+                lambda: soft_labels(teachers, descriptions, labels, texts, told, layers=layers, **reading)
+            )
         soft, told = np.split(soft, [len(labels)])
         labels = (1 - arguments.teacher_weight) * labels + arguments.teacher_weight * soft
     if told is not None:

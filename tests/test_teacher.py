@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, set_seed
+from transformers import AlbertConfig, AlbertModel, AutoModel, BertConfig, BertModel, set_seed
 
 from modeling.cooccurrence import cooccurrence_embeddings
 from modeling.teacher import (
     READING_SHARE,
+    TUNED_FOLDS,
+    TopLayers,
+    TunedEncoder,
     embed,
     encoder_teacher,
     linear_model,
@@ -150,6 +153,75 @@ def test_a_frozen_encoder_teaches_out_of_fold_too(encoder):
     outside = soft_labels([encoder], texts, truth)
     assert ((inside > 0.5) == truth).mean() > 0.8
     assert ((outside > 0.5) == truth).mean() < 0.7
+
+
+def test_the_last_layers_go_on_from_what_enters_them(encoder):
+    whole = AutoModel.from_pretrained(encoder)
+    ids = torch.randint(5, 90, (2, 7))
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    given = whole(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+    top = TopLayers(whole, 1)
+    assert torch.equal(top(given.hidden_states[1], input_ids=ids, attention_mask=mask), given.last_hidden_state)
+    assert {name.split(".")[1] for name, value in top.encoder.encoder.named_parameters() if value.requires_grad} == {
+        "0"
+    }
+    assert len(whole.encoder.layer) == whole.config.num_hidden_layers == 2  # it is a copy that was cut
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_an_encoder_whose_last_layers_learn_teaches_out_of_fold(encoder, bf16, monkeypatch):
+    monkeypatch.setattr("modeling.teacher.TUNED_EPOCHS", 20)  # this one is small, and random
+    monkeypatch.setattr("modeling.teacher.TUNED_RATE", 3e-3)
+    texts, truth = corpus(300)
+    teach = TunedEncoder(encoder, texts, 1, None, bf16)
+    set_seed(3)
+    expected = torch.rand(1)
+    set_seed(3)
+    soft = out_of_fold(teach, np.arange(300), truth, texts, np.ones(300), folds=TUNED_FOLDS)
+    assert torch.rand(1) == expected
+    assert ((soft > 0.5) == truth).mean() > 0.75
+    few, noise = np.arange(90), (np.random.default_rng(5).random((90, 2)) < 0.5).astype(float)
+    outside = out_of_fold(teach, few, noise, texts[:90], np.ones(90), folds=TUNED_FOLDS)
+    assert ((outside > 0.5) == noise).mean() < 0.65
+    wrong, weights = np.vstack([truth, 1 - truth[:100]]), np.repeat([1.0, 1e-6], [300, 100])
+    again, groups = np.concatenate([np.arange(300), np.arange(100)]), [*texts, *texts[:100]]
+    doubted = out_of_fold(teach, again, wrong, groups, weights, folds=TUNED_FOLDS)[:100]
+    assert ((doubted > 0.5) == truth[:100]).mean() > 0.75  # a row of little weight teaches little
+
+
+def test_what_a_tuned_encoder_said_is_not_learned_again(encoder, tmp_path, monkeypatch):
+    """Killed in its third fold: the first two are not trained again, nor any once all have been."""
+    texts, truth = corpus(60)
+    trained, train = [], TunedEncoder._train
+
+    def told(self, rows, labels, weights):
+        if len(trained) == 2:
+            trained.append("killed")
+            raise KeyboardInterrupt
+        trained.append(len(rows))
+        return train(self, rows, labels, weights)
+
+    monkeypatch.setattr(TunedEncoder, "_train", told)
+    ask = lambda labels: soft_labels(["linear", encoder], texts, labels, layers=1, cache=tmp_path)  # noqa: E731
+    with pytest.raises(KeyboardInterrupt):
+        ask(truth)
+    soft = ask(truth)
+    assert trained == [40, 40, "killed", 40]
+    assert np.array_equal(ask(truth), soft)
+    assert len(trained) == 4
+    ask(1 - truth)  # other labels are another lesson
+    assert len(trained) == 7
+
+
+def test_an_encoder_without_layers_to_tune_is_named(encoder, tokenizer, tmp_path):
+    texts, truth = corpus(30)
+    with pytest.raises(ValueError, match=r"reader has 2 layers, not 3 that could learn"):
+        soft_labels([encoder], texts, truth, layers=3)
+    sizes = {"embedding_size": 16, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
+    AlbertModel(AlbertConfig(vocab_size=len(tokenizer), num_hidden_layers=3, **sizes)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has no stack of layers"):
+        soft_labels([str(tmp_path)], texts, truth, layers=1)
 
 
 def test_the_better_teacher_counts_for_more(monkeypatch):
