@@ -58,7 +58,7 @@ READING_SHARE = 0.3  # of such a text's label, what the reader says; the rest is
 TEACHER_WIDTH, TEACHER_EPOCHS, TEACHER_MEMBERS = 1024, 10, 2
 # An encoder whose last layers are tuned; the dense layer on top, which starts from nothing, learns at so many times
 # the rate.
-TUNED_FOLDS, TUNED_EPOCHS, TUNED_BATCH, TUNED_RATE, TUNED_HEAD = 3, 3, 32, 1e-4, 10
+TUNED_FOLDS, TUNED_EPOCHS, TUNED_BATCH, TUNED_RATE, TUNED_HEAD = 3, 2, 32, 1.5e-4, 10
 CERTAIN = 1e-4  # teachers are not believed to be surer than this
 
 
@@ -349,11 +349,12 @@ class TunedEncoder:
             raise ValueError(f"{self.name} has {below + self.layers} layers, not {self.layers} that could learn")
         read = self.tokenizer(self.texts, truncation=True, max_length=LONGEST, return_token_type_ids=False)
         self.ids = read["input_ids"]
+        lower = _part(self.model, slice(below + 1))
         self.states = [torch.empty(0)] * len(self.ids)
         batches = list(length_batches([len(row) for row in self.ids], TUNED_BATCH))
         for batch in track(batches, description=f"{Path(self.name).name} reads", transient=True):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                states = self.model(**self._padded(batch), output_hidden_states=True).hidden_states[below]
+                states = lower(**self._padded(batch), output_hidden_states=True).hidden_states[below]
             for i, row in zip(batch, states, strict=True):
                 kept = row[: len(self.ids[i])].to("cpu", torch.bfloat16 if self.bf16 else torch.float32)
                 self.states[i] = kept.clone()  # of its own: a view would keep the whole batch
@@ -412,10 +413,8 @@ class TopLayers(torch.nn.Module):
 
     def __init__(self, encoder: PreTrainedModel, layers: int) -> None:
         super().__init__()
-        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.encoder = _part(encoder, slice(-layers, None)).requires_grad_(False)
         stack = _layers(self.encoder).requires_grad_(True)
-        del stack[: len(stack) - layers]
-        self.encoder.config.num_hidden_layers = layers
         stack[0].register_forward_pre_hook(lambda layer, given: (self.states, *given[1:]))
 
     def forward(self, states: torch.Tensor, **padded: torch.Tensor) -> torch.Tensor:
@@ -423,6 +422,17 @@ class TopLayers(torch.nn.Module):
         self.states = states  # in the place of what the embeddings make of the ids
         vectors: torch.Tensor = self.encoder(**padded).last_hidden_state
         return vectors
+
+
+def _part(encoder: PreTrainedModel, layers: slice) -> PreTrainedModel:
+    """A copy with some of its layers."""
+    part = copy.deepcopy(encoder)
+    stack = _layers(part)
+    kept = stack[layers]
+    del stack[:]
+    stack.extend(kept)
+    part.config.num_hidden_layers = len(stack)
+    return part
 
 
 def _layers(encoder: PreTrainedModel) -> torch.nn.ModuleList:

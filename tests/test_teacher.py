@@ -166,6 +166,11 @@ def test_the_last_layers_go_on_from_what_enters_them(encoder):
         "0"
     }
     assert len(whole.encoder.layer) == whole.config.num_hidden_layers == 2  # it is a copy that was cut
+    reader = TunedEncoder(encoder, ["One film.", "Another film, a longer one."], 1, None, bf16=False)
+    reader._read()
+    for row, states in zip(reader.ids, reader.states, strict=True):
+        entered = whole(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states[1][0]
+        assert torch.allclose(states, entered, atol=1e-5)  # padding changes nothing
 
 
 @pytest.mark.parametrize("bf16", [False, True])
