@@ -323,7 +323,7 @@ class TunedEncoder:
 
     def __init__(self, name: str, texts: Sequence[str], layers: int, cache: Path | None, bf16: bool) -> None:
         self.name, self.texts, self.layers, self.bf16 = name, list(texts), layers, bf16
-        self.states: list[torch.Tensor] = []  # once something must be trained
+        self.states: Sequence[torch.Tensor] = ()  # once something must be trained
         self.stored = Stored(cache and cache / f"{Path(name).name}-tuned.safetensors")
         told = (_identity(name, bf16), layers, TUNED_EPOCHS, TUNED_BATCH, TUNED_RATE, TUNED_HEAD)
         self.key = _digest(f"{told}\n", "\n".join(texts))
@@ -351,14 +351,15 @@ class TunedEncoder:
         read = self.tokenizer(self.texts, truncation=True, max_length=LONGEST, return_token_type_ids=False)
         self.ids = read["input_ids"]
         lower = _part(self.model, slice(below + 1))
-        self.states = [torch.empty(0)] * len(self.ids)
-        batches = list(length_batches([len(row) for row in self.ids], TUNED_BATCH))
+        lengths = [len(row) for row in self.ids]
+        kept = torch.empty(sum(lengths), self.model.config.hidden_size, dtype=torch.bfloat16 if self.bf16 else None)
+        self.states = kept.split(lengths)
+        batches = list(length_batches(lengths, TUNED_BATCH))
         for batch in track(batches, description=f"{Path(self.name).name} reads", transient=True):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 states = lower(**self._padded(batch), output_hidden_states=True).hidden_states[below]
             for i, row in zip(batch, states, strict=True):
-                kept = row[: len(self.ids[i])].to("cpu", torch.bfloat16 if self.bf16 else torch.float32)
-                self.states[i] = kept.clone()  # of its own: a view would keep the whole batch
+                self.states[i].copy_(row[: lengths[i]])
 
     def _padded(self, batch: Iterable[int]) -> BatchEncoding:
         return self.tokenizer.pad({"input_ids": [self.ids[i] for i in batch]}, return_tensors="pt").to(self.device)
