@@ -17,8 +17,9 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +54,14 @@ logger = logging.getLogger(__name__)
 FOLDS = 5
 TEXTS_AT_ONCE, SECONDS_UNSAVED = 512, 120
 LONGEST = 256  # tokens of a description that an encoder reads
+BATCH = 32  # descriptions that it reads, or learns from, at a time
 READING_WEIGHT = 0.5  # of a text whose genres another reader says, to a teacher that learns from it; a film has 1
 READING_SHARE = 0.3  # of such a text's label, what the reader says; the rest is what teachers say
 # The network on an encoder's vectors; of as many networks, trained alike but for the seed, the mean counts.
 TEACHER_WIDTH, TEACHER_EPOCHS, TEACHER_MEMBERS = 1024, 10, 2
 # An encoder whose last layers are tuned; the dense layer on top, which starts from nothing, learns at so many times
 # the rate.
-TUNED_FOLDS, TUNED_EPOCHS, TUNED_BATCH, TUNED_RATE, TUNED_HEAD = 3, 2, 32, 1.5e-4, 10
+TUNED_FOLDS, TUNED_EPOCHS, TUNED_RATE, TUNED_HEAD = 3, 2, 1.5e-4, 10
 CERTAIN = 1e-4  # teachers are not believed to be surer than this
 
 
@@ -81,31 +83,8 @@ def probe_model() -> Pipeline:
 
 
 def embed(name: str, descriptions: Sequence[str], cache: Path | None = None, *, bf16: bool = False) -> np.ndarray:
-    """An encoder's view of each description: its token vectors' mean in the last and in the fourth last layer.
-
-    Args:
-        name: folder or Hub repository of any encoder that `AutoModel` loads.
-        descriptions: texts, cut after 256 tokens.
-        cache: folder for the vectors; a text that is there is not read again, nor after a crash what was read more than
-            a few minutes before it.
-        bf16: read in bfloat16: faster on processors that multiply in it, and next to the same vectors.
-
-    Returns:
-        (films, 2 * width) float32; each half has length one.
-    """
-    stored = Stored(cache and cache / f"{Path(name).name}.safetensors")
-    encoder = _identity(name, bf16)
-    keys = [_digest(f"{encoder}\n{text}") for text in descriptions]
-    missing = {key: text for key, text in zip(keys, descriptions, strict=True) if key not in stored.arrays}
-    if missing:
-        read, names, saved = _reader(name, bf16), list(missing), time.monotonic()
-        parts = [names[i : i + TEXTS_AT_ONCE] for i in range(0, len(names), TEXTS_AT_ONCE)]
-        for part in track(parts, description=f"{Path(name).name} reads", transient=True):
-            stored.arrays |= dict(zip(part, read([missing[key] for key in part]), strict=True))
-            if part is parts[-1] or time.monotonic() - saved > SECONDS_UNSAVED:
-                stored.save()
-                saved = time.monotonic()
-    return np.stack([stored.arrays[key] for key in keys])
+    """An encoder's `Encoder.views` of each description."""
+    return Encoder(name, descriptions, cache, bf16=bf16).views()
 
 
 class Stored:
@@ -128,44 +107,11 @@ class Stored:
         os.replace(partial, self.path)
 
 
-def _identity(name: str, bf16: bool) -> str:
-    """What an encoder's stored answers belong to: a folder may be trained on under its name."""
-    identity = file_hash(Path(name) / "model.safetensors") or name
-    return f"{identity} in bfloat16" if bf16 else identity
-
-
 def _digest(*parts: str | bytes) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode() if isinstance(part, str) else part)
     return digest.hexdigest()[:32]
-
-
-def _open(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, torch.device]:
-    """An encoder in evaluation mode, its tokenizer, and the device it is on."""
-    source = local_source(name)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).to(device).eval()
-    return model, AutoTokenizer.from_pretrained(source), device
-
-
-def _reader(name: str, bf16: bool) -> Callable[[list[str]], np.ndarray]:
-    """An encoder that reads: texts -> vectors of `embed`."""
-    model, tokenizer, device = _open(name)
-
-    @torch.inference_mode()
-    def read(texts: list[str]) -> np.ndarray:
-        ids = tokenizer(texts, truncation=True, max_length=LONGEST, return_token_type_ids=False)["input_ids"]
-        vectors = np.empty((len(ids), 2 * model.config.hidden_size), dtype=np.float32)
-        for batch in length_batches([len(row) for row in ids], 32):
-            padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                layers = model(**padded, output_hidden_states=True).hidden_states
-            means = [_mean(layer, padded["attention_mask"]) for layer in (layers[-1], layers[-min(4, len(layers))])]
-            vectors[batch] = torch.cat([F.normalize(mean, dim=-1) for mean in means], dim=-1).cpu().numpy()
-        return vectors
-
-    return read
 
 
 def _mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -213,13 +159,15 @@ def soft_labels(
     said = []
     for name in teachers:
         logger.info("the teacher %s reads %s descriptions", name, f"{len(rows):,}")
-        teach = linear_teacher if name == "linear" else encoder_teacher
-        features = np.array(rows, dtype=object) if name == "linear" else embed(name, rows, cache, bf16=bf16)
-        said.append(out_of_fold(teach, features, labels, groups, weights))
-        if layers and name != "linear":
+        if name == "linear":
+            said.append(out_of_fold(linear_teacher, np.array(rows, dtype=object), labels, groups, weights))
+            continue
+        encoder = Encoder(name, rows, cache, layers=layers, bf16=bf16)
+        said.append(out_of_fold(encoder_teacher, encoder.views(), labels, groups, weights))
+        if layers:
             logger.info("the last %d layers of %s learn the genres", layers, name)
-            tuned = TunedEncoder(name, rows, layers, cache, bf16)
-            said.append(out_of_fold(tuned, np.arange(len(rows)), labels, groups, weights, folds=TUNED_FOLDS))
+            numbers = np.arange(len(rows))
+            said.append(out_of_fold(encoder.tuned, numbers, labels, groups, weights, folds=TUNED_FOLDS))
     if truth.min() == truth.max():  # every film has every genre, or none any: there is nothing to weigh teachers by
         return np.mean(said, axis=0)
     odds = logit(np.stack(said, axis=-1).clip(CERTAIN, 1 - CERTAIN)).reshape(-1, len(said))
@@ -304,94 +252,162 @@ def encoder_teacher(vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray
     return learned
 
 
-class TunedEncoder:
-    """An encoder whose last layers, and a dense layer over the mean of its token vectors, learn the genres.
+class Encoder:
+    """A pretrained encoder that teaches: frozen, by its views of texts, and with its last layers tuned to the genres.
 
-    The layers below read the texts once; what they make of them stays in memory, in bfloat16 some 100 KB a text. What
-    a fold's teacher says is stored: it is not trained again, and after a crash the folds before it are not either.
+    It reads each text once. What enters the layers that learn stays in memory, in bfloat16 some 100 KB a text. Views
+    are stored, and so is what each fold's tuned teacher says: after a crash, what was stored is not computed again.
 
     Args:
-        name: folder or Hub repository.
-        texts: that it may learn from or be asked about, by their number.
-        layers: that learn.
+        name: folder or Hub repository of any encoder that `AutoModel` loads.
+        texts: that it may learn from or be asked about, cut after 256 tokens.
         cache: folder for what it says.
-        bf16: read and learn in bfloat16.
+        layers: that learn.
+        bf16: read and learn in bfloat16: faster on processors that multiply in it, and next to the same views.
 
     Raises:
-        ValueError: once it learns, if the encoder has fewer layers.
+        ValueError: once it reads, if it has fewer layers.
     """
 
-    def __init__(self, name: str, texts: Sequence[str], layers: int, cache: Path | None, bf16: bool) -> None:
+    def __init__(
+        self, name: str, texts: Sequence[str], cache: Path | None = None, *, layers: int = 0, bf16: bool = False
+    ) -> None:
         self.name, self.texts, self.layers, self.bf16 = name, list(texts), layers, bf16
-        self.states: Sequence[torch.Tensor] = ()  # once something must be trained
-        self.stored = Stored(cache and cache / f"{Path(name).name}-tuned.safetensors")
-        told = (_identity(name, bf16), layers, TUNED_EPOCHS, TUNED_BATCH, TUNED_RATE, TUNED_HEAD)
-        self.key = _digest(f"{told}\n", "\n".join(texts))
+        self.cache = cache and cache / Path(name).name
+        self.identity = file_hash(Path(name) / "model.safetensors") or name  # a folder may be trained on under its name
+        if bf16:
+            self.identity += " in bfloat16"
+        self.unread = set(range(len(self.texts))) if layers else set()  # whose states are not in memory
 
-    def __call__(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int) -> Learned:
-        """A teacher as `out_of_fold` wants it; the features are numbers of texts."""
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The encoder in evaluation mode."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        source = local_source(self.name)
+        return AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).to(device).eval()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer."""
+        return AutoTokenizer.from_pretrained(local_source(self.name))
+
+    @cached_property
+    def ids(self) -> list[list[int]]:
+        """Token ids of each text."""
+        ids: list[list[int]] = self.tokenizer(self.texts, truncation=True, max_length=LONGEST)["input_ids"]
+        return ids
+
+    @cached_property
+    def below(self) -> int:
+        """The number of layers below those that learn."""
+        if (below := len(_layers(self.model)) - self.layers) < 0:
+            raise ValueError(f"{self.name} has {below + self.layers} layers, not {self.layers} that could learn")
+        return below
+
+    @cached_property
+    def states(self) -> Sequence[torch.Tensor]:
+        """What enters the layers that learn, (tokens, width) a text, once it is read."""
+        lengths = [len(row) for row in self.ids]
+        dtype = torch.bfloat16 if self.bf16 else torch.float32
+        return torch.empty(sum(lengths), self.model.config.hidden_size, dtype=dtype).split(lengths)
+
+    def views(self) -> np.ndarray:
+        """Its view of each text: its token vectors' mean in the last and in the fourth last layer.
+
+        Returns:
+            (texts, 2 * width) float32; each half has length one.
+        """
+        stored = Stored(self.cache and self.cache.with_name(f"{self.cache.name}.safetensors"))
+        keys = [_digest(f"{self.identity}\n{text}") for text in self.texts]
+        rows = list({key: row for row, key in enumerate(keys) if key not in stored.arrays}.values())
+        parts, saved = [rows[i : i + TEXTS_AT_ONCE] for i in range(0, len(rows), TEXTS_AT_ONCE)], time.monotonic()
+        for part in track(parts, description=f"{Path(self.name).name} reads", transient=True):
+            for batch, mask, layers in self._read(part, self.model):
+                means = [_mean(layer, mask) for layer in (layers[-1], layers[-min(4, len(layers))])]
+                halves = torch.cat([F.normalize(mean, dim=-1) for mean in means], dim=-1).cpu().numpy()
+                stored.arrays |= {keys[row]: view for row, view in zip(batch, halves, strict=True)}
+            if part is parts[-1] or time.monotonic() - saved > SECONDS_UNSAVED:
+                stored.save()
+                saved = time.monotonic()
+        return np.stack([stored.arrays[key] for key in keys])
+
+    def tuned(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int) -> Learned:
+        """A teacher as `out_of_fold` wants it, whose features are numbers of texts: the last layers learn."""
 
         def learned(asked: np.ndarray) -> np.ndarray:
             key = _digest(self.key, str(seed), *(array.tobytes() for array in (rows, labels, weights, asked)))
-            if key not in self.stored.arrays:
+            if key not in self.said.arrays:
                 with torch.random.fork_rng():
                     torch.manual_seed(seed)
-                    self.stored.arrays[key] = self._train(rows, labels, weights)(asked)
-                self.stored.save()
-            return self.stored.arrays[key].astype(float)
+                    self.said.arrays[key] = self._train(rows, labels, weights)(asked)
+                self.said.save()
+            return self.said.arrays[key].astype(float)
 
         return learned
 
+    @cached_property
+    def said(self) -> "Stored":
+        """What tuned teachers said."""
+        return Stored(self.cache and self.cache.with_name(f"{self.cache.name}-tuned.safetensors"))
+
+    @cached_property
+    def key(self) -> str:
+        """Of all that its tuned teachers have in common."""
+        told = (self.identity, self.layers, TUNED_EPOCHS, BATCH, TUNED_RATE, TUNED_HEAD)
+        return _digest(f"{told}\n", "\n".join(self.texts))
+
     @torch.inference_mode()
-    def _read(self) -> None:
-        """Put every text through the layers that stay as they are."""
-        self.model, self.tokenizer, self.device = _open(self.name)
-        if (below := len(_layers(self.model)) - self.layers) < 0:
-            raise ValueError(f"{self.name} has {below + self.layers} layers, not {self.layers} that could learn")
-        read = self.tokenizer(self.texts, truncation=True, max_length=LONGEST, return_token_type_ids=False)
-        self.ids = read["input_ids"]
-        lower = _part(self.model, slice(below + 1))
-        lengths = [len(row) for row in self.ids]
-        kept = torch.empty(sum(lengths), self.model.config.hidden_size, dtype=torch.bfloat16 if self.bf16 else None)
-        self.states = kept.split(lengths)
-        batches = list(length_batches(lengths, TUNED_BATCH))
-        for batch in track(batches, description=f"{Path(self.name).name} reads", transient=True):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                states = lower(**self._padded(batch), output_hidden_states=True).hidden_states[below]
-            for i, row in zip(batch, states, strict=True):
-                self.states[i].copy_(row[: lengths[i]])
+    def _read(
+        self, rows: Sequence[int], model: PreTrainedModel
+    ) -> Iterator[tuple[list[int], torch.Tensor, tuple[torch.Tensor, ...]]]:
+        """Texts' numbers, attention mask and the model's hidden states, batch by batch of similar length."""
+        below = self.below if self.layers else 0
+        for places in length_batches([len(self.ids[row]) for row in rows], BATCH):
+            batch = [rows[place] for place in places]
+            padded = self._padded(batch)
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
+                layers = model(**padded, output_hidden_states=True).hidden_states
+            for row in self.unread.intersection(batch):
+                self.states[row].copy_(layers[below][batch.index(row), : len(self.ids[row])])
+            self.unread.difference_update(batch)
+            yield batch, padded["attention_mask"], layers
 
     def _padded(self, batch: Iterable[int]) -> BatchEncoding:
-        return self.tokenizer.pad({"input_ids": [self.ids[i] for i in batch]}, return_tensors="pt").to(self.device)
+        padded = self.tokenizer.pad({"input_ids": [self.ids[i] for i in batch]}, return_tensors="pt")
+        return padded.to(self.model.device)
 
     def _train(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Learned:
-        if not self.states:
-            self._read()
+        if self.unread:
+            reading = self._read(sorted(self.unread), _part(self.model, slice(self.below + 1)))
+            total = -(-len(self.unread) // BATCH)
+            for _ in track(reading, f"{Path(self.name).name} reads", total=total, transient=True):
+                pass
+        device = self.model.device
         top = TopLayers(self.model, self.layers)
-        output = torch.nn.Linear(self.model.config.hidden_size, labels.shape[1]).to(self.device)
+        output = torch.nn.Linear(self.model.config.hidden_size, labels.shape[1]).to(device)
         chance = torch.tensor(np.average(labels, axis=0, weights=weights)).clip(CERTAIN, 1 - CERTAIN)
         with torch.no_grad():
             output.weight.zero_()
             output.bias.copy_(chance.logit())
 
         def logits(batch: np.ndarray) -> torch.Tensor:
-            states = pad_sequence([self.states[i] for i in batch], batch_first=True).to(self.device).float()
+            states = pad_sequence([self.states[i] for i in batch], batch_first=True).to(device).float()
             padded = self._padded(batch)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 last = top(states, **padded)
             return output(F.dropout(_mean(last, padded["attention_mask"]), 0.1, training=top.training))
 
-        targets, weight = (torch.tensor(array, dtype=torch.float32, device=self.device) for array in (labels, weights))
+        targets, weight = (torch.tensor(array, dtype=torch.float32, device=device) for array in (labels, weights))
         rates = [(top, TUNED_RATE), (output, TUNED_HEAD * TUNED_RATE)]
         optimizer = torch.optim.AdamW([{"params": of.parameters(), "lr": rate} for of, rate in rates], fused=True)
         lengths = [len(self.ids[row]) for row in rows]
-        steps = -(-len(rows) // TUNED_BATCH)
+        steps = -(-len(rows) // BATCH)
         schedule = get_linear_schedule_with_warmup(optimizer, TUNED_EPOCHS * steps // 10, TUNED_EPOCHS * steps)
         top.train()
-        with attention_kernel(self.device, self.bf16):
+        with attention_kernel(device, self.bf16):
             for step in track(range(TUNED_EPOCHS * steps), description="its last layers learn", transient=True):
                 if step % steps == 0:
-                    batches = np.array_split(get_length_grouped_indices(lengths, TUNED_BATCH), steps)
+                    batches = np.array_split(get_length_grouped_indices(lengths, BATCH), steps)
                     order = torch.randperm(steps)
                 batch = batches[order[step % steps]]
                 loss = F.binary_cross_entropy_with_logits(
@@ -406,7 +422,7 @@ class TunedEncoder:
         @torch.inference_mode()
         def learned(asked: np.ndarray) -> np.ndarray:
             found = np.empty((len(asked), labels.shape[1]), dtype=np.float32)
-            for batch in length_batches([len(self.ids[row]) for row in asked], TUNED_BATCH):
+            for batch in length_batches([len(self.ids[row]) for row in asked], BATCH):
                 found[batch] = logits(asked[batch]).sigmoid().cpu().numpy()
             return found
 

@@ -9,8 +9,8 @@ from modeling.cooccurrence import cooccurrence_embeddings
 from modeling.teacher import (
     READING_SHARE,
     TUNED_FOLDS,
+    Encoder,
     TopLayers,
-    TunedEncoder,
     embed,
     encoder_teacher,
     linear_model,
@@ -165,11 +165,30 @@ def test_the_last_layers_go_on_from_what_enters_them(encoder):
     learn = {name.split(".")[0] for name, value in top.encoder.named_parameters() if value.requires_grad}
     assert learn == {"encoder"}  # neither embeddings nor pooler
     assert len(whole.encoder.layer) == whole.config.num_hidden_layers == 2  # it is a copy that was cut
-    reader = TunedEncoder(encoder, ["One film.", "Another film, a longer one."], 1, None, bf16=False)
-    reader._read()
-    for row, states in zip(reader.ids, reader.states, strict=True):
-        entered = whole(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states[1][0]
-        assert torch.allclose(states, entered, atol=1e-5)  # padding changes nothing
+
+
+def test_a_text_is_read_once_for_its_view_and_for_the_layers_that_learn(encoder, tmp_path, monkeypatch):
+    """Texts whose views are stored go through the layers below alone; both ways the same enters those that learn."""
+    read, texts = [], ["One film.", "Another film, a longer one.", "One film.", "A third."]
+    forward = BertModel.forward
+
+    def told(self, **given):
+        read.append((len(given["input_ids"]), len(self.encoder.layer)))
+        return forward(self, **given)
+
+    monkeypatch.setattr(BertModel, "forward", told)
+    whole = AutoModel.from_pretrained(encoder)
+    for layers_read in ([(3, 2), (1, 1)], [(4, 1)]):  # the text that comes twice has one view
+        reader = Encoder(encoder, texts, tmp_path, layers=2)
+        reader.views()
+        monkeypatch.setattr("modeling.teacher.TopLayers", lambda *told: pytest.fail("learns"))
+        with pytest.raises(pytest.fail.Exception, match="learns"):
+            reader.tuned(np.arange(4), np.eye(4), np.ones(4), 0)(np.arange(4))
+        assert read == layers_read
+        for row, states in zip(reader.ids, reader.states, strict=True):
+            entered = whole(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states[0][0]
+            assert torch.allclose(states, entered, atol=1e-5)  # padding changes nothing
+        read[:] = []
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -177,7 +196,7 @@ def test_an_encoder_whose_last_layers_learn_teaches_out_of_fold(encoder, bf16, m
     monkeypatch.setattr("modeling.teacher.TUNED_EPOCHS", 20)  # this one is small, and random
     monkeypatch.setattr("modeling.teacher.TUNED_RATE", 3e-3)
     texts, truth = corpus(300)
-    teach = TunedEncoder(encoder, texts, 1, None, bf16)
+    teach = Encoder(encoder, texts, layers=1, bf16=bf16).tuned
     set_seed(3)
     expected = torch.rand(1)
     set_seed(3)
@@ -196,7 +215,7 @@ def test_an_encoder_whose_last_layers_learn_teaches_out_of_fold(encoder, bf16, m
 def test_what_a_tuned_encoder_said_is_not_learned_again(encoder, tmp_path, monkeypatch):
     """Killed in its third fold: the first two are not trained again, nor any once all have been."""
     texts, truth = corpus(60)
-    trained, train = [], TunedEncoder._train
+    trained, train = [], Encoder._train
 
     def told(self, rows, labels, weights):
         if len(trained) == 2:
@@ -208,7 +227,7 @@ def test_what_a_tuned_encoder_said_is_not_learned_again(encoder, tmp_path, monke
     def ask(labels):
         return soft_labels(["linear", encoder], texts, labels, layers=1, cache=tmp_path)
 
-    monkeypatch.setattr(TunedEncoder, "_train", told)
+    monkeypatch.setattr(Encoder, "_train", told)
     with pytest.raises(KeyboardInterrupt):
         ask(truth)
     soft = ask(truth)
@@ -235,7 +254,7 @@ def test_the_better_teacher_counts_for_more(monkeypatch):
     texts, truth = corpus(100)
     generator = np.random.default_rng(0)
     said = iter([generator.random(truth.shape), np.clip(truth + generator.normal(0, 0.3, truth.shape), 0.05, 0.95)])
-    monkeypatch.setattr("modeling.teacher.embed", lambda *told, **more: None)
+    monkeypatch.setattr(Encoder, "views", lambda self: None)
     monkeypatch.setattr("modeling.teacher.out_of_fold", lambda *told, **more: next(said))
     soft = soft_labels(["one", "other"], texts, truth)
     assert ((soft > 0.5) == truth).mean() > 0.9
@@ -252,37 +271,40 @@ def test_in_bfloat16_an_encoder_reads_next_to_the_same(encoder, tmp_path):
 
 def test_a_text_that_was_read_is_not_read_again(encoder, tmp_path, monkeypatch):
     first = embed(encoder, ["One film.", "Another."], tmp_path)
-    monkeypatch.setattr("modeling.teacher._reader", lambda name, bf16: pytest.fail(f"{name} reads"))
+    read, reads = [], Encoder._read
+
+    def told(self, rows, model):
+        read.extend(self.texts[row] for row in rows)
+        return reads(self, rows, model)
+
+    monkeypatch.setattr(Encoder, "_read", told)
     again = embed(encoder, ["Another.", "One film."], tmp_path)
     assert np.array_equal(again, first[::-1])
-    monkeypatch.setattr(
-        "modeling.teacher._reader", lambda name, bf16: lambda texts: np.full((len(texts), 128), float(len(texts)))
-    )
-    assert (embed(encoder, ["Another.", "New."], tmp_path)[1] == 1).all()
+    assert not read
+    assert np.array_equal(embed(encoder, ["Another.", "New."], tmp_path)[0], first[1])
+    assert read == ["New."]
 
 
-def test_a_reading_that_is_cut_short_goes_on(tmp_path, monkeypatch):
+def test_a_reading_that_is_cut_short_goes_on(encoder, tmp_path, monkeypatch):
     """Killed in its third part: the first two are not read again."""
-    read = []
+    read, reads = [], Encoder._read
 
-    def reader(name, bf16):
-        def told(texts):
-            if len(read) == 2:
-                raise KeyboardInterrupt
-            read.append(texts)
-            return np.array([[float(text)] for text in texts], dtype=np.float32)
+    def told(self, rows, model):
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        read.append([self.texts[row] for row in rows])
+        return reads(self, rows, model)
 
-        return told
-
-    monkeypatch.setattr("modeling.teacher._reader", reader)
+    texts = ["A film.", "Two films.", "A third.", "Four.", "The last one."]
+    whole = embed(encoder, texts)
+    monkeypatch.setattr(Encoder, "_read", told)
     monkeypatch.setattr("modeling.teacher.TEXTS_AT_ONCE", 2)
     monkeypatch.setattr("modeling.teacher.SECONDS_UNSAVED", -1)
-    texts = ["1", "2", "3", "4", "5"]
     with pytest.raises(KeyboardInterrupt):
-        embed("encoder", texts, tmp_path)
+        embed(encoder, texts, tmp_path)
     read[:] = []
-    assert embed("encoder", texts, tmp_path).tolist() == [[1], [2], [3], [4], [5]]
-    assert read == [["5"]]
+    assert embed(encoder, texts, tmp_path) == pytest.approx(whole, abs=1e-5)
+    assert read == [["The last one."]]
 
 
 def test_a_damaged_cache_is_filled_anew_and_a_changed_encoder_reads_again(encoder, tmp_path, tokenizer):
