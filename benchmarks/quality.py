@@ -301,13 +301,13 @@ def recipe(films: Path, folder: Path, seed: int, system: str) -> list[str]:
     return [*NETWORKS[system], *files, "--seed", str(seed), "--output_dir", os.path.relpath(folder, ROOT)]
 
 
-def check_recipe(films: Path, name: str, then: dict[str, Any], folder: Path, seed: int, system: str) -> None:
-    """Is a finished run, trained with the arguments `then`, of today's recipe?
+def check_recipe(name: str, then: dict[str, Any], words: list[str]) -> None:
+    """Is a finished run, trained with the arguments `then`, of today's recipe, by which train.py is told `words`?
 
     Raises:
         ValueError: naming what differs; for a run that is kept would be reported under a recipe that is not its own.
     """
-    groups = parse_arguments(recipe(films, folder, seed, system))
+    groups = parse_arguments(words)
     now = {name: value for group in groups for name, value in vars(group).items()}
     for key in (then | given(*groups)).keys() - WITHOUT_WEIGHT:  # what is not recorded was at its default
         if key not in then or then[key] != now.get(key):
@@ -353,7 +353,7 @@ def finish(name: str, system: str, seed: int, films: Films, threads: int, bf16: 
     folder = ROOT / "runs" / name
     if done := kept(name):
         if system in NETWORKS:
-            check_recipe(films.path, name, done[0]["arguments"], folder, seed, system)
+            check_recipe(name, done[0]["arguments"], recipe(films.path, folder, seed, system))
         return
     print(f"{name} ...", flush=True)
     folder.mkdir(parents=True, exist_ok=True)

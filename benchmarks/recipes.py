@@ -22,14 +22,14 @@ from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, get_linear_schedule_with_warmup
 
 from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, about, keep, kept, without_tmdb
-from benchmarks.quality import SPLIT, Films, paired
+from benchmarks.quality import SPLIT, Films, check_recipe, paired
 from modeling.arguments import parse_arguments
-from modeling.data import file_hash
 from modeling.decision import tune_profiles
 from modeling.metrics import SCORES, scores
 from modeling.prediction_movie_genre import choose, length_batches
 from modeling.training import (
     build_trainer,
+    given,
     load_films,
     load_network,
 )
@@ -162,7 +162,7 @@ IDEAS = {
     "hint": Idea("a hint of the encoder's view", ("--hint_weight", "1")),
     "stories": Idea(
         "stories with a reader's genres, a run nine times as long",
-        ("--transfer_file", str(STORIES)),
+        ("--transfer_file", os.path.relpath(STORIES, ROOT)),
     ),
     "focal": Idea("focal loss, gamma 2", ("--loss", "focal")),
     "asymmetric": Idea("no teacher, asymmetric loss", ("--teacher", "none"), with_loss(lambda labels: asymmetric)),
@@ -176,16 +176,25 @@ IDEAS = {
 }
 
 
+def recipe(idea: Idea, epochs: float) -> list[str]:
+    """What train.py would be told, but for what changes no weight."""
+    flags = {
+        "train_file": os.path.relpath(TMDB, ROOT), "split_file": os.path.relpath(SPLIT, ROOT), "transfer_file": "",
+        "num_train_epochs": epochs, "hint_weight": 0, "eval_strategy": "no", "save_strategy": "no",
+        "disable_tqdm": True,
+    }  # fmt: skip
+    return [
+        "configs/best.yaml",
+        *(word for name, value in flags.items() for word in (f"--{name}", str(value))),
+        *idea.flags,
+    ]
+
+
 def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bool) -> None:
     """Train, and keep the validation films' probabilities."""
     started = time.time()
-    flags = {
-        "train_file": TMDB, "split_file": SPLIT, "output_dir": RUNS / name, "num_train_epochs": epochs,
-        "hint_weight": 0, "transfer_file": "", "eval_strategy": "no", "save_strategy": "no",
-        "disable_tqdm": True, "use_cpu": True, "cpu_threads": threads, "bf16": bf16,
-    }  # fmt: skip
-    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    data, network, arguments = parse_arguments([str(ROOT / "configs" / "best.yaml"), *words, *idea.flags])
+    here = ["--output_dir", str(RUNS / name), "--use_cpu", "True", "--cpu_threads", str(threads), "--bf16", str(bf16)]
+    data, network, arguments = parse_arguments([*recipe(idea, epochs), *here])
     torch.set_num_threads(threads)
     torch.manual_seed(arguments.seed)
     parts = load_films(data)
@@ -200,12 +209,8 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
     texts = list(parts.parts["validation"]["description"])
     said = model.eval().predict_genres(texts, tokenizer, batch_size=64)
     probabilities = np.array([list(film.probabilities.values()) for film in said])
-    keep(name, {"seconds": round(time.time() - started, 1), "recipe": recipe()}, probabilities)
-
-
-def recipe() -> str | None:
-    """SHA-256 of the best recipe, which every idea changes."""
-    return file_hash(ROOT / "configs" / "best.yaml")
+    trained = {"seconds": round(time.time() - started, 1), "arguments": given(data, network, arguments)}
+    keep(name, trained, probabilities)
 
 
 def decided(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -253,11 +258,9 @@ def main() -> None:
     names = {key: f"recipes/{options.films}x{options.epochs:g}-{key}" for key in IDEAS}
     for key in IDEAS:
         done = kept(names[key])
-        if done and done[0].get("recipe") != recipe():
-            raise ValueError(
-                f"{names[key]} is of another configs/best.yaml: delete it from results/predictions, to train it anew"
-            )
-        if not done and key in options.ideas:
+        if done:
+            check_recipe(names[key], done[0]["arguments"], recipe(IDEAS[key], options.epochs))
+        elif key in options.ideas:
             print(f"{IDEAS[key].name} ...", flush=True)
             run(IDEAS[key], names[key], options.films, options.epochs, options.threads, options.bf16)
 
@@ -272,7 +275,6 @@ def main() -> None:
     result = {
         "protocol": "one seed; validation films; thresholds for micro-F1 tuned on one half, scored on the other",
         **about("recipes", TMDB, films=options.films, epochs=options.epochs),
-        "recipe": recipe(),
         "ideas": ideas,
     }
     (RESULTS / "recipes.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

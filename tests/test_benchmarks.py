@@ -8,8 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
-from benchmarks import common, quality
-from benchmarks.common import CHECKPOINT, RESULTS, ROOT, TMDB, flops, weights
+from benchmarks import common, quality, recipes
+from benchmarks.common import CHECKPOINT, PREDICTIONS, RESULTS, ROOT, TMDB, flops, weights
 from modeling.arguments import parse_arguments
 from modeling.hub import SPACE_FILES
 from modeling.training import given
@@ -38,13 +38,14 @@ def test_the_space_that_was_proved_has_the_files_of_todays():
 
 def test_a_finished_run_of_another_recipe_is_not_taken_for_one_of_todays(tmp_path, monkeypatch):
     monkeypatch.chdir(quality.ROOT)
-    trained = given(*parse_arguments(quality.recipe(TMDB, tmp_path, 1, "best")))
-    quality.check_recipe(TMDB, "best-1", trained, tmp_path, 1, "best")
+    words = quality.recipe(TMDB, tmp_path, 1, "best")
+    trained = given(*parse_arguments(words))
+    quality.check_recipe("best-1", trained, words)
     for change in ({"learning_rate": 0.5}, {"teacher": None}, {"seed": 2}):
         with pytest.raises(ValueError, match=f"best-1 was trained with {next(iter(change))}"):
-            quality.check_recipe(TMDB, "best-1", trained | change, tmp_path, 1, "best")
+            quality.check_recipe("best-1", trained | change, words)
     with pytest.raises(ValueError, match="label_graph"):
-        quality.check_recipe(TMDB, "graph-1", trained, tmp_path, 1, "graph")
+        quality.check_recipe("graph-1", trained, quality.recipe(TMDB, tmp_path, 1, "graph"))
 
 
 @pytest.mark.parametrize("system", quality.NETWORKS)
@@ -52,7 +53,14 @@ def test_runs_that_are_kept_are_of_todays_recipe(system, tmp_path, monkeypatch):
     monkeypatch.chdir(quality.ROOT)
     for seed in quality.SEEDS:
         if done := common.kept(f"quality/{system}-{seed}"):
-            quality.check_recipe(TMDB, system, done[0]["arguments"], tmp_path, seed, system)
+            quality.check_recipe(system, done[0]["arguments"], quality.recipe(TMDB, tmp_path, seed, system))
+
+
+@pytest.mark.parametrize("idea", recipes.IDEAS)
+def test_ideas_that_are_kept_are_beside_todays_recipe(idea, monkeypatch):
+    monkeypatch.chdir(quality.ROOT)
+    [(run, _)] = [common.kept(f"recipes/{path.stem}") for path in PREDICTIONS.glob(f"recipes/*-{idea}.json")]
+    quality.check_recipe(idea, run["arguments"], recipes.recipe(recipes.IDEAS[idea], 4))
 
 
 def test_a_finished_run_is_kept_whole_or_not_at_all(tmp_path, monkeypatch):
