@@ -235,13 +235,7 @@ def encoder_teacher(vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
             for _ in range(TEACHER_EPOCHS):
                 for rows in torch.randperm(len(inputs)).split(batch):
-                    loss = F.binary_cross_entropy_with_logits(
-                        network(inputs[rows]), targets[rows], weight=weight[rows, None]
-                    )
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    schedule.step()
+                    _step(network(inputs[rows]), targets[rows], weight[rows], optimizer, schedule)
             networks.append(network.eval())
 
     @torch.inference_mode()
@@ -250,6 +244,21 @@ def encoder_teacher(vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray
         return torch.stack([network(inputs).sigmoid() for network in networks]).mean(dim=0).double().numpy()
 
     return learned
+
+
+def _step(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    weight: torch.Tensor,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """One step down the cross-entropy of (rows, genres), of which each row has its weight."""
+    loss = F.binary_cross_entropy_with_logits(logits, targets, weight=weight[:, None])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    schedule.step()
 
 
 class Encoder:
@@ -273,7 +282,7 @@ class Encoder:
         self, name: str, texts: Sequence[str], cache: Path | None = None, *, layers: int = 0, bf16: bool = False
     ) -> None:
         self.name, self.texts, self.layers, self.bf16 = name, list(texts), layers, bf16
-        self.cache = cache and cache / Path(name).name
+        self.cache, self.short = cache, Path(name).name
         self.identity = file_hash(Path(name) / "model.safetensors") or name  # a folder may be trained on under its name
         if bf16:
             self.identity += " in bfloat16"
@@ -317,11 +326,11 @@ class Encoder:
         Returns:
             (texts, 2 * width) float32; each half has length one.
         """
-        stored = Stored(self.cache and self.cache.with_name(f"{self.cache.name}.safetensors"))
+        stored = Stored(self.cache and self.cache / f"{self.short}.safetensors")
         keys = [_digest(f"{self.identity}\n{text}") for text in self.texts]
         rows = list({key: row for row, key in enumerate(keys) if key not in stored.arrays}.values())
         parts, saved = [rows[i : i + TEXTS_AT_ONCE] for i in range(0, len(rows), TEXTS_AT_ONCE)], time.monotonic()
-        for part in track(parts, description=f"{Path(self.name).name} reads", transient=True):
+        for part in track(parts, description=f"{self.short} reads", transient=True):
             for batch, mask, layers in self._read(part, self.model):
                 means = [_mean(layer, mask) for layer in (layers[-1], layers[-min(4, len(layers))])]
                 halves = torch.cat([F.normalize(mean, dim=-1) for mean in means], dim=-1).cpu().numpy()
@@ -346,9 +355,9 @@ class Encoder:
         return learned
 
     @cached_property
-    def said(self) -> "Stored":
+    def said(self) -> Stored:
         """What tuned teachers said."""
-        return Stored(self.cache and self.cache.with_name(f"{self.cache.name}-tuned.safetensors"))
+        return Stored(self.cache and self.cache / f"{self.short}-tuned.safetensors")
 
     @cached_property
     def key(self) -> str:
@@ -367,8 +376,9 @@ class Encoder:
             padded = self._padded(batch)
             with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
                 layers = model(**padded, output_hidden_states=True).hidden_states
-            for row in self.unread.intersection(batch):
-                self.states[row].copy_(layers[below][batch.index(row), : len(self.ids[row])])
+            for row, states in zip(batch, layers[below], strict=True):
+                if row in self.unread:
+                    self.states[row].copy_(states[: len(self.ids[row])])
             self.unread.difference_update(batch)
             yield batch, padded["attention_mask"], layers
 
@@ -380,7 +390,7 @@ class Encoder:
         if self.unread:
             reading = self._read(sorted(self.unread), _part(self.model, slice(self.below + 1)))
             total = -(-len(self.unread) // BATCH)
-            for _ in track(reading, f"{Path(self.name).name} reads", total=total, transient=True):
+            for _ in track(reading, f"{self.short} reads", total=total, transient=True):
                 pass
         device = self.model.device
         top = TopLayers(self.model, self.layers)
@@ -410,13 +420,7 @@ class Encoder:
                     batches = np.array_split(get_length_grouped_indices(lengths, BATCH), steps)
                     order = torch.randperm(steps)
                 batch = batches[order[step % steps]]
-                loss = F.binary_cross_entropy_with_logits(
-                    logits(rows[batch]), targets[batch], weight=weight[batch, None]
-                )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+                _step(logits(rows[batch]), targets[batch], weight[batch], optimizer, schedule)
         top.eval()
 
         @torch.inference_mode()
