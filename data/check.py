@@ -1,6 +1,6 @@
 """Prove that the film descriptions keep the rules of their datasheet.
 
-    python data/check.py                      # data/movies.csv and data/stories.csv, all rules
+    python data/check.py                      # movies.csv, stories.csv and unmade.csv beside it, all rules
     python data/check.py --draft new.jsonl    # films on their way into the set: all rules but the counts
 
 Every problem is printed with its file and line; the exit code is 1 if there was one. Where the TMDB list that the
@@ -336,7 +336,7 @@ def mix_distance(rows: list[Row], reference: list[Row]) -> dict[str, float]:
 def main() -> int:
     """Check the files and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = [HERE / "movies.csv", HERE / "stories.csv"]
+    default = [HERE / name for name in ("movies.csv", "stories.csv", "unmade.csv")]
     parser.add_argument("files", nargs="*", type=Path, default=default, help="CSV or JSON Lines files")
     parser.add_argument(
         "--draft", action="store_true", help="rows to be added: no split column, no counts over the set"

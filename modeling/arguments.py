@@ -41,8 +41,9 @@ class DataArguments:
         default=None,
         metadata={
             "help": "texts that are no films, to learn what the teachers say of them: a .csv, .parquet or .jsonl file, "
-            "or the id of a data set on the Hub, with a column of descriptions (bad rows are left out); in columns "
-            "p_<Genre>, as `movie-genre predict` writes them, another model may say their genres, to be learned too"
+            "or the id of a data set on the Hub, with a column of descriptions (bad rows are left out), or several "
+            "with commas; in columns p_<Genre>, as `movie-genre predict` writes them, another model may say their "
+            "genres, to be learned too"
         },
     )
     fit_all: bool = field(
@@ -57,11 +58,15 @@ class DataArguments:
         },
     )
 
+    @property
+    def transfer_files(self) -> list[str]:
+        """The parts of `transfer_file`."""
+        return self.transfer_file.split(",") if self.transfer_file else []
+
     def __post_init__(self) -> None:
         """Reject contradictions; find what settings and defaults name, wherever the program was started."""
-        for name in ("train_file", "transfer_file"):
-            if value := getattr(self, name):
-                setattr(self, name, locate(value))
+        self.train_file = self.train_file and locate(self.train_file)
+        self.transfer_file = self.transfer_file and ",".join(map(locate, self.transfer_files))
         if self.fit_all != (self.decision_from is not None):
             raise ValueError("fit_all and decision_from go together: thresholds need films that were not trained on")
         if self.fit_all and self.split_file is not None:

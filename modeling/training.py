@@ -346,32 +346,37 @@ def load_films(data: DataArguments) -> Films:
         )
     parts = {name: films.select(indices) for name, indices in rows.items() if indices}
     genres = genre_vocabulary(films)
-    transfer = _read_transfer(data.transfer_file, films, genres) if data.transfer_file else ([], None)
+    transfer = _read_transfer(data.transfer_files, films, genres)
     return Films(parts, genres, split_hashes(films), *transfer)
 
 
-def _read_transfer(source: str, films: Dataset, genres: Sequence[str]) -> tuple[list[str], np.ndarray | None]:
+def _read_transfer(
+    sources: Sequence[str], films: Dataset, genres: Sequence[str]
+) -> tuple[list[str], np.ndarray | None]:
     """Texts, each once, none of them a film's, of which a teacher knows more than it should, or less; and their genres.
 
     The latter are the probabilities of the columns `p_<Genre>`, as `movie-genre predict` writes them.
     """
-    problems, columns = Problems(source, limit=1), [f"p_{genre}" for genre in genres]
-    texts: dict[str, tuple[str, list[Any]]] = {}
+    columns = [f"p_{genre}" for genre in genres]
+    texts: dict[str, tuple[str, str, list[Any]]] = {}
     names: set[str] = set()
-    for values, text in stream_rows(source, problems):
-        names |= values.keys()
-        texts[row_hash(text)] = (text, [values.get(column) for column in columns])
-    if problems.count:
-        logger.warning("%s: %d bad rows left out, the first: %s", source, problems.count, problems.found[0])
+    for source in sources:
+        problems = Problems(source, limit=1)
+        for values, text in stream_rows(source, problems):
+            names |= values.keys()
+            texts[row_hash(text)] = (source, text, [values.get(column) for column in columns])
+        if problems.count:
+            logger.warning("%s: %d bad rows left out, the first: %s", source, problems.count, problems.found[0])
     known = {row_hash(text) for text in films["description"]}
-    stay = [(text, chances) for row, (text, chances) in texts.items() if row not in known]
-    transfer, said = [text for text, _ in stay], [chances for _, chances in stay]
+    stay = [of for row, of in texts.items() if row not in known]
+    transfer, said = [text for _, text, _ in stay], [chances for *_, chances in stay]
     missing = [column for k, column in enumerate(columns) if all(chances[k] is None for chances in said)]
     if missing:
         if any(name.startswith("p_") for name in names):
-            logger.warning("%s: without the columns %s its genres are not used", source, ", ".join(missing))
+            found, lacking = ", ".join(sources), ", ".join(missing)
+            logger.warning("%s: without the columns %s its genres are not used", found, lacking)
         return transfer, None
-    for text, chances in stay:
+    for source, text, chances in stay:
         if not all(_is_probability(value) for value in chances):
             raise DataError(
                 f"{source}: {chances} of {text[:40]!r} are not probabilities from 0 to 1 ({columns[0]}, ...)"
@@ -532,7 +537,7 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         transfer = {
             "transfer": len(films.transfer),
             "transfer_has_genres": films.reading is not None,
-            "transfer_sha256": file_hash(data.transfer_file) if data.transfer_file else None,
+            "transfer_sha256": [file_hash(source) for source in data.transfer_files],
         }
         record = {
             "command": _command(sys.argv[1:], secret),

@@ -674,7 +674,11 @@ def test_texts_without_genres_are_learned_from_as_the_teacher_labels_them(some_f
     films = load_films(DataArguments(train_file=str(some_films), transfer_file=str(path)))
     # Each once, no film kept aside, no empty one.
     assert sorted(films.transfer) == ["A ghost haunts a lighthouse!", "Two cooks fall in love in Lyon."]
-    assert "1 bad rows left out" in caplog.text
+    assert f"{path}: 1 bad rows left out" in caplog.text
+    more = tmp_path / "more.csv"
+    more.write_text("description\nTwo cooks fall in love in Lyon.\nA judge is bought.\n")
+    both = load_films(DataArguments(train_file=str(some_films), transfer_file=f"{path},{more}"))
+    assert both.transfer == [*films.transfer, "A judge is bought."]
     model, count = tiny_model(), len(films.parts["train"])
     tokenizer = load_tokenizer(None, model.config.max_position_embeddings)
     for teacher, rows in (("linear", count + 2), ("none", count)):
@@ -712,6 +716,12 @@ def test_what_another_reader_says_of_a_text_is_learned(some_films, tmp_path, cap
     for wrong in ("much", "", 1.5, "nan"):
         with pytest.raises(DataError, match=r"'A ghost haunts a lighthouse\.' are not probabilities"):
             load(columns, wrong)
+
+    load(columns)
+    more = tmp_path / "unread.csv"  # all files say genres, or none does
+    more.write_text("description\nA judge is bought.\n")
+    with pytest.raises(DataError, match=r"unread\.csv: \[None.* of 'A judge is bought\.' are not probabilities"):
+        load_films(DataArguments(train_file=str(some_films), transfer_file=f"{path},{more}"))
 
 
 def test_the_losses_follow_their_formulas():
