@@ -67,9 +67,9 @@ from modeling.metrics import (
     selective_gain,
 )
 from modeling.prediction_movie_genre import LabelSets, choose, expected_f1, length_batches
-from modeling.teacher import LONGEST, attention_kernel, embed, linear_model, predicted, probe_model
+from modeling.teacher import LONGEST, embed, linear_model, predicted, probe_model
 from modeling.tokenization import MINILM, load_tokenizer, local_source
-from modeling.training import given
+from modeling.training import attention_kernel, given
 
 SPLIT = ROOT / "benchmarks" / "split.json"
 OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
@@ -83,7 +83,6 @@ NETWORKS = {
         *("--load_best_model_at_end", "true", "--early_stopping_patience", "3"),
     ],
     "graph": ["configs/best.yaml", "--label_graph", "gcn"],
-    "tuned": ["configs/best.yaml", "--teacher_layers", "4"],
     "best": ["configs/best.yaml"],
 }
 LABELS = {
@@ -96,7 +95,6 @@ LABELS = {
     "scratch": "ours, from scratch",
     "warm": "ours, warm start alone",
     "graph": "ours, warm start, distilled, with label graph",
-    "tuned": "ours, warm start and distilled, a teacher tuned too",
     "best": "ours, warm start and distilled",
 }
 WITHOUT_WEIGHT = {
@@ -268,7 +266,7 @@ def fit_minilm(films: Films, folder: Path, seed: int, bf16: bool) -> dict[str, A
         train_dataset=Dataset.from_dict({"input_ids": ids["train"], "labels": labels, "length": lengths}),
         data_collator=DataCollatorWithPadding(tokenizer),
     )
-    with attention_kernel(arguments.device, arguments.bf16):
+    with attention_kernel(arguments):
         trainer.train()
     model.cpu().eval()
     for name in SCORED:

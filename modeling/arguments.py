@@ -227,16 +227,9 @@ class MovieGenreTrainingArguments(TrainingArguments):
             "and logistic regression), the folder or Hub repository of a pretrained encoder; or none"
         },
     )
-    teacher_layers: int = field(
-        default=0,
-        metadata={
-            "help": "last layers, of each encoder that teaches, that learn the genres in a teacher of its own beside "
-            "the frozen one: a better teacher, for minutes on a GPU and an hour on a CPU; 0 leaves it out"
-        },
-    )
     teacher_cache: str = field(
         default="runs/teachers",
-        metadata={"help": "folder where vectors and answers of encoders that teach are kept for the next run"},
+        metadata={"help": "folder where the vectors of encoders that teach are kept for the next run"},
     )
     teacher_weight: float = field(default=0.6, metadata={"help": "share of the teacher in the labels trained on"})
     hint_weight: float = field(
@@ -261,7 +254,7 @@ class MovieGenreTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Reject values out of range, then let Hugging Face check its own."""
-        for name in ("cpu_threads", "early_stopping_patience", "focal_gamma", "hint_weight", "teacher_layers"):
+        for name in ("cpu_threads", "early_stopping_patience", "focal_gamma", "hint_weight"):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name}={value} must not be negative")
         for name, known in (("loss", ("bce", "focal")), ("weights_dtype", ("float32", "float16"))):
@@ -272,9 +265,8 @@ class MovieGenreTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name}={value} must lie in [0, 1]")
         if not all(self.teacher.split(",")) or ("none" in self.teacher.split(",") and self.teacher != "none"):
             raise ValueError(f"teacher={self.teacher!r} must be none, or names with commas between them")
-        for name in ("hint_weight", "teacher_layers"):
-            if (value := getattr(self, name)) and self.encoder_teacher is None:
-                raise ValueError(f"{name}={value} needs an encoder that teaches, not {self.teacher!r}")
+        if self.hint_weight and self.encoder_teacher is None:
+            raise ValueError(f"hint_weight={self.hint_weight} needs an encoder that teaches, not {self.teacher!r}")
         if self.dataloader_persistent_workers:
             raise ValueError("dataloader_persistent_workers would read every epoch as the first one: leave it out")
         if self.save_only_model:

@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AlbertConfig, AlbertModel, AutoModel, BertConfig, BertModel, set_seed
+from transformers import BertConfig, BertModel, set_seed
 
+from modeling import teacher
 from modeling.cooccurrence import cooccurrence_embeddings
 from modeling.teacher import (
     READING_SHARE,
-    TUNED_FOLDS,
-    Encoder,
-    TopLayers,
     embed,
     encoder_teacher,
     linear_model,
@@ -155,106 +153,12 @@ def test_a_frozen_encoder_teaches_out_of_fold_too(encoder):
     assert ((outside > 0.5) == truth).mean() < 0.7
 
 
-def test_the_last_layers_go_on_from_what_enters_them(encoder):
-    whole = AutoModel.from_pretrained(encoder)
-    ids = torch.randint(5, 90, (2, 7))
-    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
-    given = whole(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-    top = TopLayers(whole, 1)
-    assert torch.equal(top(given.hidden_states[1], input_ids=ids, attention_mask=mask), given.last_hidden_state)
-    learn = {".".join(name.split(".")[:3]) for name, value in top.encoder.named_parameters() if value.requires_grad}
-    assert learn == {"encoder.layer.0"}  # neither embeddings nor pooler
-    assert len(whole.encoder.layer) == whole.config.num_hidden_layers == 2  # it is a copy that was cut
-
-
-def test_a_text_is_read_once_for_its_view_and_for_the_layers_that_learn(encoder, tmp_path, monkeypatch):
-    """Texts whose views are stored go through the layers below alone; both ways the same enters those that learn."""
-    read, texts = [], ["One film.", "Another film, a longer one.", "One film.", "A third."]
-    forward = BertModel.forward
-
-    def told(self, **given):
-        read.append((len(given["input_ids"]), len(self.encoder.layer)))
-        return forward(self, **given)
-
-    monkeypatch.setattr(BertModel, "forward", told)
-    whole = AutoModel.from_pretrained(encoder)
-    for layers_read in ([(3, 2), (1, 1)], [(4, 1)]):  # the text that comes twice has one view
-        reader = Encoder(encoder, texts, tmp_path, layers=2)
-        reader.views()
-        monkeypatch.setattr("modeling.teacher.TopLayers", lambda *told: pytest.fail("learns"))
-        with pytest.raises(pytest.fail.Exception, match="learns"):
-            reader.tuned(np.arange(4), np.eye(4), np.ones(4), 0)(np.arange(4))
-        assert read == layers_read
-        for row, states in zip(reader.ids, reader.states, strict=True):
-            entered = whole(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states[0][0]
-            assert torch.allclose(states, entered, atol=1e-5)  # padding changes nothing
-        read[:] = []
-
-
-@pytest.mark.parametrize("bf16", [False, True])
-def test_an_encoder_whose_last_layers_learn_teaches_out_of_fold(encoder, bf16, monkeypatch):
-    monkeypatch.setattr("modeling.teacher.TUNED_EPOCHS", 20)  # this one is small, and random
-    monkeypatch.setattr("modeling.teacher.TUNED_RATE", 3e-3)
-    texts, truth = corpus(300)
-    teach = Encoder(encoder, texts, layers=1, bf16=bf16).tuned
-    set_seed(3)
-    expected = torch.rand(1)
-    set_seed(3)
-    soft = out_of_fold(teach, np.arange(300), truth, texts, np.ones(300), folds=TUNED_FOLDS)
-    assert torch.rand(1) == expected
-    assert ((soft > 0.5) == truth).mean() > 0.75
-    few, noise = np.arange(90), (np.random.default_rng(5).random((90, 2)) < 0.5).astype(float)
-    outside = out_of_fold(teach, few, noise, texts[:90], np.ones(90), folds=TUNED_FOLDS)
-    assert ((outside > 0.5) == noise).mean() < 0.65
-    wrong, weights = np.vstack([truth, 1 - truth[:100]]), np.repeat([1.0, 1e-6], [300, 100])
-    again, groups = np.concatenate([np.arange(300), np.arange(100)]), [*texts, *texts[:100]]
-    doubted = out_of_fold(teach, again, wrong, groups, weights, folds=TUNED_FOLDS)[:100]
-    assert ((doubted > 0.5) == truth[:100]).mean() > 0.75  # a row of little weight teaches little
-
-
-def test_what_a_tuned_encoder_said_is_not_learned_again(encoder, tmp_path, monkeypatch):
-    """Killed in its third fold: the first two are not trained again, nor any once all have been."""
-    texts, truth = corpus(60)
-    trained, train = [], Encoder._train
-
-    def told(self, rows, labels, weights):
-        if len(trained) == 2:
-            trained.append("killed")
-            raise KeyboardInterrupt
-        trained.append(len(rows))
-        return train(self, rows, labels, weights)
-
-    def ask(labels):
-        return soft_labels(["linear", encoder], texts, labels, layers=1, cache=tmp_path)
-
-    monkeypatch.setattr(Encoder, "_train", told)
-    with pytest.raises(KeyboardInterrupt):
-        ask(truth)
-    soft = ask(truth)
-    assert trained == [40, 40, "killed", 40]
-    assert np.array_equal(ask(truth), soft)
-    assert len(trained) == 4
-    ask(1 - truth)  # other labels are another lesson
-    assert len(trained) == 7
-
-
-def test_an_encoder_without_layers_to_tune_is_named(encoder, tokenizer, tmp_path):
-    texts, truth = corpus(30)
-    with pytest.raises(ValueError, match=r"reader has 2 layers, not 3 that could learn"):
-        soft_labels([encoder], texts, truth, layers=3)
-    sizes = {"embedding_size": 16, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
-    AlbertModel(AlbertConfig(vocab_size=len(tokenizer), num_hidden_layers=3, **sizes)).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="has no stack of layers"):
-        soft_labels([str(tmp_path)], texts, truth, layers=1)
-
-
 def test_the_better_teacher_counts_for_more(monkeypatch):
     """One says the truth with some noise, the other noise alone: together they say the truth."""
     texts, truth = corpus(100)
     generator = np.random.default_rng(0)
     said = iter([generator.random(truth.shape), np.clip(truth + generator.normal(0, 0.3, truth.shape), 0.05, 0.95)])
-    monkeypatch.setattr(Encoder, "views", lambda self: None)
+    monkeypatch.setattr("modeling.teacher.embed", lambda *told, **more: None)
     monkeypatch.setattr("modeling.teacher.out_of_fold", lambda *told, **more: next(said))
     soft = soft_labels(["one", "other"], texts, truth)
     assert ((soft > 0.5) == truth).mean() > 0.9
@@ -269,38 +173,43 @@ def test_in_bfloat16_an_encoder_reads_next_to_the_same(encoder, tmp_path):
         assert np.array_equal(embed(encoder, ["One film.", "Another."], tmp_path, bf16=bf16), vectors)
 
 
+def read_by(monkeypatch, killed_after=None):
+    """What encoders read from now on, part by part, and as often as is said before a kill."""
+    parts, reader = [], teacher._reader
+
+    def told(name, bf16):
+        read = reader(name, bf16)
+
+        def reading(texts):
+            if len(parts) == killed_after:
+                raise KeyboardInterrupt
+            parts.append(texts)
+            return read(texts)
+
+        return reading
+
+    monkeypatch.setattr(teacher, "_reader", told)
+    return parts
+
+
 def test_a_text_that_was_read_is_not_read_again(encoder, tmp_path, monkeypatch):
     first = embed(encoder, ["One film.", "Another."], tmp_path)
-    read, reads = [], Encoder._read
-
-    def told(self, rows, model):
-        read.extend(self.texts[row] for row in rows)
-        return reads(self, rows, model)
-
-    monkeypatch.setattr(Encoder, "_read", told)
+    read = read_by(monkeypatch)
     again = embed(encoder, ["Another.", "One film."], tmp_path)
     assert np.array_equal(again, first[::-1])
     assert not read
     known, new = embed(encoder, ["Another.", "New."], tmp_path)
-    assert read == ["New."]
+    assert read == [["New."]]
     assert np.array_equal(known, first[1])
     assert np.array_equal(new, embed(encoder, ["New."])[0])
 
 
 def test_a_reading_that_is_cut_short_goes_on(encoder, tmp_path, monkeypatch):
     """Killed in its third part: the first two are not read again."""
-    read, reads = [], Encoder._read
-
-    def told(self, rows, model):
-        if len(read) == 2:
-            raise KeyboardInterrupt
-        read.append([self.texts[row] for row in rows])
-        return reads(self, rows, model)
-
     texts = ["A film.", "Two films.", "A third.", "Four.", "The last one."]
     monkeypatch.setattr("modeling.teacher.TEXTS_AT_ONCE", 2)
     whole = embed(encoder, texts)
-    monkeypatch.setattr(Encoder, "_read", told)
+    read = read_by(monkeypatch, killed_after=2)
     monkeypatch.setattr("modeling.teacher.SECONDS_UNSAVED", -1)
     with pytest.raises(KeyboardInterrupt):
         embed(encoder, texts, tmp_path)
