@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .prediction_movie_genre import GenrePrediction, Rule, Verdict, thresholds_of
+from .prediction_movie_genre import GenrePrediction, Rule, thresholds_of
+from .verdict import Verdict
 
 SIGNS = {"sure": "✓", "torn": "≈", "lost": "?"}
 STRONG_EDGE = 0.25  # conditional probabilities below this are left out of the genres' graph

@@ -24,8 +24,8 @@ from . import charts, serving
 from .backends import ROOT
 from .batch import Batch, predict_file
 from .card import public_record, were_seen
-from .prediction_movie_genre import verdict
 from .serving import PredictRequest, RefusedError, Service, validated
+from .verdict import verdict
 
 EXAMPLES = 6
 PREVIEW = 200  # rows of a file's result shown on the page

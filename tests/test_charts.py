@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from modeling import charts
-from modeling.prediction_movie_genre import GenrePrediction, LabelSets, Verdict
+from modeling.prediction_movie_genre import GenrePrediction, LabelSets
+from modeling.verdict import Verdict
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 
@@ -21,7 +22,7 @@ def parsed(markup):
 @pytest.mark.parametrize(
     "markup",
     [
-        charts.answer(GenrePrediction([HOSTILE], {HOSTILE: 0.9}, 0.9), Verdict("torn", [HOSTILE], HOSTILE), 9),
+        charts.answer(GenrePrediction([HOSTILE], {HOSTILE: 0.9}, 0.9), Verdict("torn", HOSTILE), 9),
         charts.probability_bars({HOSTILE: 0.5}, [HOSTILE], np.array([0.4]), [HOSTILE], {HOSTILE: 0.1}),
         charts.count_bars({HOSTILE: 3}, HOSTILE),
         charts.problems([HOSTILE]),
@@ -69,7 +70,7 @@ def test_the_empty_frame_is_as_large_as_the_chart():
 
 def test_a_cut_text_is_told():
     cut = GenrePrediction(["Drama"], {"Drama": 0.9}, 0.9, truncated_at=1200)
-    assert "first 1,200 of 5,000 characters" in charts.answer(cut, Verdict("sure", [], "Sure."), 5000)
+    assert "first 1,200 of 5,000 characters" in charts.answer(cut, Verdict("sure", "Sure."), 5000)
 
 
 def test_the_reliability_diagram_has_a_point_a_bin():
