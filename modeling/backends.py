@@ -1,11 +1,14 @@
 """The model on PyTorch or on ONNX Runtime: the same answers, and one way to load it and what lies beside it."""
 
+import functools
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container (Linux, cgroup v2)
 DTYPES = {"torch": "float32", "torch-bf16": "bfloat16"}  # what PyTorch computes in, by the backend's name
 
 
@@ -20,8 +23,13 @@ class Model(Protocol):
 
 
 def cores() -> int:
-    """Cores that this process may use: a scheduler may have given it a part of the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: a scheduler or a container may have given it a part of the machine's."""
+    given = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:  # microseconds of computing in a period, or "max"; no such file outside Linux
+        quota, period = map(float, CPU_QUOTA.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return given
+    return min(given, max(1, math.ceil(quota / period)))
 
 
 def share_of_cores() -> int:
@@ -106,8 +114,16 @@ def _device() -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
-def model_path(name: str, revision: str | None, file: str, cached: bool = False) -> Path | None:
-    """A file of a model, in its folder or from its Hub repository or, if `cached`, from the cache alone.
+@functools.cache
+def _away(name: str, revision: str | None) -> bool:
+    """`cache_alone`, asked once: a program reads several files beside a model, all when it starts."""
+    from .prediction_movie_genre import cache_alone
+
+    return cache_alone(name, revision)
+
+
+def model_path(name: str, revision: str | None, file: str) -> Path | None:
+    """A file of a model, in its folder or from its Hub repository: from the cache alone where the Hub is away.
 
     None where there is none.
     """
@@ -117,25 +133,25 @@ def model_path(name: str, revision: str | None, file: str, cached: bool = False)
         from huggingface_hub import hf_hub_download
 
         try:
-            path = Path(hf_hub_download(name, file, revision=revision, local_files_only=cached))
+            path = Path(hf_hub_download(name, file, revision=revision, local_files_only=_away(name, revision)))
         except (OSError, ValueError):  # the client's errors: no such file, no network, no repository
             return None
     return path if path.is_file() else None
 
 
-def model_file(name: str, revision: str | None, file: str, cached: bool = False) -> str | None:
+def model_file(name: str, revision: str | None, file: str) -> str | None:
     """Text of such a file."""
-    path = model_path(name, revision, file, cached)
+    path = model_path(name, revision, file)
     return None if path is None else path.read_text(encoding="utf-8")
 
 
-def model_record(name: str, revision: str | None, file: str, cached: bool = False) -> dict[str, Any] | None:
+def model_record(name: str, revision: str | None, file: str) -> dict[str, Any] | None:
     """What such a file holds, which is JSON.
 
     Raises:
         ValueError: if it is damaged.
     """
-    text = model_file(name, revision, file, cached)
+    text = model_file(name, revision, file)
     try:
         return None if text is None else json.loads(text)
     except ValueError as error:

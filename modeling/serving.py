@@ -29,7 +29,6 @@ from .prediction_movie_genre import (
     WORD,
     GenrePrediction,
     Rule,
-    cache_alone,
     check_attribution,
     fertility,
     profile_names,
@@ -281,10 +280,9 @@ class Service:
         # Visitors need not know where on this machine the model lies.
         self.name = Path(where).resolve().name if Path(where).is_dir() else name
         self.revision, self.backend = revision, backend
-        cached = cache_alone(where, revision)
-        self.card = model_file(where, revision, "README.md", cached)
+        self.card = model_file(where, revision, "README.md")
         self.evaluation, self.training = (
-            model_record(where, revision, file, cached) for file in ("evaluation.json", "training.json")
+            model_record(where, revision, file) for file in ("evaluation.json", "training.json")
         )
         self.turnstile = Turnstile(CONCURRENCY, QUEUE_SIZE)
         self.model.predict_genres("The first answer loads the tokenizer: not while somebody waits.")

@@ -22,6 +22,17 @@ def test_a_backend_that_is_missing_says_what_to_install(monkeypatch):
         backends.load("anywhere", backend="onnx")
 
 
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("150000 100000", 2), ("50000 100000", 1), ("6400000 100000", 8), ("max 100000", 8)]
+)
+def test_a_containers_share_of_the_processor_counts(tmp_path, monkeypatch, quota, expected):
+    monkeypatch.setattr(backends, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(backends.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert backends.cores() == 8  # there is no such file
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert backends.cores() == expected
+
+
 def test_bfloat16_is_a_backend_of_its_own(saved):
     for backend, dtype in (("torch", torch.float32), ("torch-bf16", torch.bfloat16)):
         model = backends.load(str(saved), backend=backend)

@@ -141,6 +141,15 @@ def test_nothing_cached_gets_one_sentence(away, backend, offline):
     assert "Retrying" not in done.stderr
 
 
+def test_what_lies_beside_a_model_costs_no_time_either(away):
+    _, filled, _ = away
+    program = f"from modeling.backends import *; print(model_record({REPO!r}, None, 'training.json'))\n" * 2
+    done = run(program, filled)
+    assert done.stdout == "None\nNone\n", done.stderr
+    assert "Retrying" not in done.stderr
+    assert done.stderr.count("does not answer") == 1
+
+
 def test_the_page_starts_from_the_cache_and_says_so_where_it_cannot(away):
     _, filled, empty = away
     program = f"from modeling.serving import Service; print(Service(name={REPO!r}).genres)"
