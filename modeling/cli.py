@@ -203,15 +203,17 @@ def _off_topic(
     return result
 
 
-def _warn_if_seen(model: str, revision: str | None, data: str, split: str | None) -> None:
-    """Say so where a model's own record tells that it was trained on these films."""
+def _seen(model: str, revision: str | None, data: str, split: str | None) -> bool:
+    """Whether a model's own record tells that it was trained on these films; if so, that is said."""
     from .data import file_hash
 
     record = model_record(model, revision, "training.json") or {}
     known = record.get("data", {}).get("sha256")
     kept_aside = split in ("validation", "test") and not record.get("arguments", {}).get("fit_all")
-    if known is not None and known == file_hash(data) and not kept_aside:
+    seen = known is not None and known == file_hash(data) and not kept_aside
+    if seen:
         print(f"{model} was trained on films of {data}: what is found here says little of others", file=sys.stderr)
+    return seen
 
 
 def _check_writable(path: Path) -> None:
@@ -416,7 +418,7 @@ def evaluate(
     rule = resolve_rule(_threshold(profile), config)
     loaded.predict_genres("A film.", mc_samples=mc_samples)  # what cannot be is told before the films are read
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
-    _warn_if_seen(model, revision, data, split)
+    seen = _seen(model, revision, data, split)
     chosen = choose(films.probabilities, rule, config.min_genres)
 
     def bar(draws: Any) -> Any:
@@ -437,7 +439,7 @@ def evaluate(
     if others is not None:
         figures["off_topic"] = _off_topic(loaded, others, rule, certainty, mc_samples)
     about = {
-        "data": {"source": Path(data).name, "sha256": file_hash(data), "split": split},
+        "data": {"source": Path(data).name, "sha256": file_hash(data), "split": split, "seen": seen},
         "profile": profile or config.default_profile or "0.5",
         "resamples": resamples,
     }
@@ -484,7 +486,7 @@ def tune(
     if objective == SUBSET_ACCURACY and not config.label_sets:
         raise ValueError(f"{model} does not say which sets of genres it was trained on: train it anew for {objective}")
     films = Films(loaded, data, (text_column, genre_column), split, split_file, genre_map, skip_bad_rows)
-    _warn_if_seen(model, revision, data, split)
+    _seen(model, revision, data, split)
     if objective == SUBSET_ACCURACY:
         config.label_set_weight = round(fit_label_set_weight(films.truth, films.probabilities, config.label_sets), 4)
         print(f"{len(config.label_sets):,} sets of genres, weight {config.label_set_weight:.3f}")
@@ -498,7 +500,6 @@ def tune(
     loaded.save_pretrained(output)
     if weights := model_path(model, revision, "model.safetensors"):
         shutil.copyfile(weights, output / "model.safetensors")  # as they are stored, maybe in 16 bits
-    loaded.tokenizer.save_pretrained(output)
     if record := model_record(model, revision, "training.json"):  # the card says by it where the model comes from
         told = {name: value for name, value in record.items() if name != "results"}  # of another rule
         (output / "training.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -281,6 +281,9 @@ def test_films_that_were_trained_on_are_not_called_kept_aside(folder, split, see
     assert "twin" not in render_card(folder, "you/movies")  # which has not seen this file
     (folder / "evaluation.json").write_text(json.dumps(figures() | {"data": data}))
     assert ("by a twin of this model" in render_card(folder, "you/movies")) != seen
+    # By the very model that was trained on them, whatever its split kept aside before.
+    (folder / "evaluation.json").write_text(json.dumps(figures() | {"data": data | {"seen": True}}))
+    assert "twin" not in render_card(folder, "you/movies")
 
 
 def test_an_epoch_that_was_not_chosen_is_not_called_so(folder):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from modeling import MovieGenreModel, __version__
 from modeling.backends import locate
-from modeling.cli import _warn_if_seen, main
+from modeling.cli import _seen, main
 from modeling.data import file_hash, row_hash
 from modeling.decision import fit_label_set_weight, tune_thresholds
 from modeling.metrics import SCORES, scores
@@ -336,9 +336,9 @@ def test_films_that_a_model_was_trained_on_are_called_so(folder, films, tmp_path
     for fit_all, split, seen in ((False, None, True), (False, "test", False), (True, "test", True)):
         record = {"data": {"sha256": file_hash(films)}, "arguments": {"fit_all": fit_all}}
         (model / "training.json").write_text(json.dumps(record))
-        _warn_if_seen(str(model), None, str(films), split)
+        assert _seen(str(model), None, str(films), split) == seen
         assert ("was trained on films of" in capsys.readouterr().err) == seen
-    _warn_if_seen(str(model), None, str(MOVIES), None)
+    assert not _seen(str(model), None, str(MOVIES), None)
     assert not capsys.readouterr().err
 
 
