@@ -127,7 +127,10 @@ def predict_file(
             if number not in mine:
                 collections.deque(chunk, maxlen=0)  # read, for another process or an earlier run has taken them
                 continue
-            values, texts = zip(*chunk, strict=True)
+            read = list(chunk)
+            if len(read) != sizes[number]:
+                raise DataError(f"{source} has changed since its rows were counted: start anew, with another output")
+            values, texts = zip(*read, strict=True)
             table = _table(values, predict(list(texts)), found.columns)
             _clear_up(path)
             with _atomic(path) as temporary:

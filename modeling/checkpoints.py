@@ -4,7 +4,6 @@ Hugging Face's Trainer writes a checkpoint file by file, and resumes from the ne
 counts once its seal is there: `seal.json`, written last, with the SHA-256 of every other file.
 """
 
-import hashlib
 import json
 import logging
 import math
@@ -27,6 +26,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .arguments import MovieGenreTrainingArguments
 from .configuration_movie_genre import DECISION, MovieGenreConfig
+from .data import file_hash
 
 logger = logging.getLogger(__name__)
 
@@ -277,7 +277,8 @@ def check_space(output: Path, parameters: int, kept: int | None) -> None:
     Args:
         output: the run's folder.
         parameters: of the network.
-        kept: checkpoints kept at a time; None counts as two.
+        kept: checkpoints kept at a time. None keeps all: here two are counted, for nobody knows yet how many there
+            will be.
 
     Raises:
         ValueError: if it has not.
@@ -298,7 +299,7 @@ def check_space(output: Path, parameters: int, kept: int | None) -> None:
 def _digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file."""
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): str(file_hash(path))
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.name.startswith(SEAL)
     }

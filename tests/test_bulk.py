@@ -119,6 +119,18 @@ def test_a_run_goes_on_with_the_same_input_only_whatever_its_column(onnx_model, 
         run(source, tmp_path / "out", onnx_model.predict_genres)
 
 
+def test_an_input_that_shrinks_while_it_is_read_is_told(sources, onnx_model, tmp_path):
+    source = tmp_path / "films.jsonl"
+    source.write_bytes((sources / "films.jsonl").read_bytes())
+
+    def predict(texts):
+        os.truncate(source, 0)
+        return onnx_model.predict_genres(texts)
+
+    with pytest.raises(DataError, match=r"films\.jsonl has changed since its rows were counted"):
+        run(source, tmp_path / "out", predict)
+
+
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet", "out.CSV"])
 def test_one_file_is_written_whole_and_nothing_beside_it(sources, onnx_model, tmp_path, name):
     run(sources / "films.csv", tmp_path / name, onnx_model.predict_genres)
