@@ -26,6 +26,9 @@ import numpy as np
 import torch
 from datasets import Dataset
 from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -35,7 +38,7 @@ from transformers import (
     set_seed,
 )
 
-from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, about, flops, keep, kept, without_tmdb
+from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, TRAIN, about, flops, keep, kept, without_tmdb, write
 from modeling import MovieGenreConfig
 from modeling.arguments import parse_arguments
 from modeling.data import (
@@ -67,9 +70,10 @@ from modeling.metrics import (
     selective_gain,
 )
 from modeling.prediction_movie_genre import LabelSets, choose, expected_f1, length_batches
-from modeling.teacher import LONGEST, embed, linear_model, predicted, probe_model
+from modeling.record import given
+from modeling.teacher import LONGEST, embed, linear_model, predicted
 from modeling.tokenization import MINILM, load_tokenizer, local_source
-from modeling.training import attention_kernel, given
+from modeling.training import attention_kernel
 
 SPLIT = ROOT / "benchmarks" / "split.json"
 OFF_TOPIC = ROOT / "benchmarks" / "behaviour" / "off_topic.csv"
@@ -156,7 +160,8 @@ def fit_tfidf(films: Films, folder: Path, seed: int, bf16: bool) -> dict[str, An
 def fit_probe(films: Films, folder: Path, seed: int, bf16: bool) -> dict[str, Any]:
     """A logistic regression a genre on frozen MiniLM vectors."""
     vectors = {name: embed(MINILM, list(texts), VECTORS) for name, texts in films.texts.items()}
-    return _fit_linear(probe_model(), vectors, films, folder)
+    model = make_pipeline(MultiOutputClassifier(LogisticRegression(C=2.0, max_iter=1000)))
+    return _fit_linear(model, vectors, films, folder)
 
 
 def _fit_linear(model: Any, features: dict[str, np.ndarray], films: Films, folder: Path) -> dict[str, Any]:
@@ -318,8 +323,7 @@ def check_recipe(name: str, then: dict[str, Any], words: list[str]) -> None:
 def fit_network(films: Films, folder: Path, seed: int, system: str, threads: int, bf16: bool) -> dict[str, Any]:
     """Train and predict as a user would, each in its own process."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
-    launch += [*recipe(films.path, folder, seed, system), "--cpu_threads", str(threads), "--bf16", str(bf16)]
+    launch = [*TRAIN, *recipe(films.path, folder, seed, system), "--cpu_threads", str(threads), "--bf16", str(bf16)]
     launch += ["--resume_from_checkpoint", "true"]  # of a run that was cut short; else it starts anew
     evaluate = [sys.executable, "-m", "modeling.cli", "evaluate", "--model", str(folder), "--data", str(TMDB)]
     evaluate += ["--split", "test", "--split-file", str(SPLIT), "--output", str(folder / "evaluation.json")]
@@ -555,7 +559,7 @@ def main() -> None:
         "systems": systems,
         "ours_less": less,
     }
-    (RESULTS / "quality.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS / "quality.json", result)
     plot(systems, RESULTS / "quality.png")
     for system in systems.values():
         print(f"{system['name']:<32}", *(f"{name} {system[name]:.3f}" for name in SCORES))

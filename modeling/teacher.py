@@ -60,11 +60,6 @@ def linear_model(analyzer: str = "word") -> Pipeline:
     )
 
 
-def probe_model() -> Pipeline:
-    """A logistic regression a genre on an encoder's frozen vectors, untrained; a baseline."""
-    return make_pipeline(MultiOutputClassifier(LogisticRegression(C=2.0, max_iter=1000)))
-
-
 def embed(name: str, descriptions: Sequence[str], cache: Path | None = None, *, bf16: bool = False) -> np.ndarray:
     """An encoder's view of each description: its token vectors' mean in the last and in the fourth last layer.
 
@@ -79,10 +74,7 @@ def embed(name: str, descriptions: Sequence[str], cache: Path | None = None, *, 
         (films, 2 * width) float32; each half has length one.
     """
     path = cache and cache / f"{Path(name).name}.safetensors"
-    known: dict[str, np.ndarray] = {}
-    if path and path.exists():
-        with suppress(SafetensorError):  # a damaged cache is filled anew
-            known = load_file(path)
+    known = _stored(path)
     encoder = file_hash(Path(name) / "model.safetensors") or name  # a folder may be trained on under its name
     if bf16:
         encoder += " in bfloat16"
@@ -95,11 +87,20 @@ def embed(name: str, descriptions: Sequence[str], cache: Path | None = None, *, 
             known |= dict(zip(part, read([missing[key] for key in part]), strict=True))
             if path and (part is parts[-1] or time.monotonic() - saved > SECONDS_UNSAVED):
                 path.parent.mkdir(parents=True, exist_ok=True)
+                known = _stored(path) | known  # another run may have read other texts meanwhile
                 partial = path.with_suffix(f".{os.getpid()}.part")
                 save_file(known, partial)
                 os.replace(partial, path)
                 saved = time.monotonic()
     return np.stack([known[key] for key in keys])
+
+
+def _stored(path: Path | None) -> dict[str, np.ndarray]:
+    """Vectors of a cache; none of a damaged one, which is filled anew."""
+    if path and path.exists():
+        with suppress(SafetensorError):
+            return load_file(path)
+    return {}
 
 
 def _reader(name: str, bf16: bool) -> Callable[[list[str]], np.ndarray]:
