@@ -1,8 +1,8 @@
 """Films from files and data sets: read, checked row by row, and split.
 
 A CSV file is read by the csv module alone: it knows the line of every record, which every complaint here names, and it
-does not guess at types, missing values or an index. Hub data sets come through `datasets`, and everything
-leaves this module as a `datasets.Dataset`.
+does not guess at types, missing values or an index. Parquet and JSON lines are read row by row, Hub data sets come
+through `datasets`; films leave this module as a `datasets.Dataset`, texts of any kind as a stream of rows.
 """
 
 import ast
