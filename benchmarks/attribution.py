@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, about, movies, weights
+from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, about, movies, weights, write
 from modeling import MovieGenreModel
 from modeling.metrics import bootstrap
 from modeling.modeling_movie_genre import GRADIENT_STEPS
@@ -95,7 +95,7 @@ def main() -> None:
             method: figure(values - chance) for method, values in drops.items() if method != "random words"
         },
     }
-    (RESULTS / "attribution.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS / "attribution.json", result)
     print(json.dumps(result["probability_lost"], indent=1))
 
 

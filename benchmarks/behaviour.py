@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, ROOT, about, movies, weights
+from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, ROOT, about, movies, weights, write
 from modeling import MovieGenreModel
 from modeling.metrics import macro_f1
 from modeling.serving import Service
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--model", default=str(CHECKPOINT))
     options = parser.parse_args()
     result = about("behaviour", MOVIES) | {"model": weights(options.model), **measure(Model(options.model))}
-    (RESULTS / "behaviour.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS / "behaviour.json", result)
     print(json.dumps(result, indent=1))
 
 

@@ -7,14 +7,13 @@ The plumbing is what is measured, so the network is tiny: reading, tokenizing, b
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.common import CHECKPOINT, RESULTS, ROOT, about, movies
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, about, movies, write
 
 
 def write_model(folder: Path) -> None:
@@ -87,7 +86,7 @@ def main() -> None:
             )
     result = about("bulk") | {"runs": runs}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(options.output, result)
     plot(runs, options.output.with_suffix(".png"))
 
 

@@ -18,6 +18,7 @@ CHECKPOINT = ROOT / "checkpoint"
 MOVIES = ROOT / "data" / "movies.csv"
 STORIES = ROOT / "data" / "stories.csv"
 TMDB = ROOT.parent / "shared" / "data" / "top_movies.csv"
+TRAIN = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
 # What finished runs answered: hours of training are not to be repeated because a folder of weights was deleted.
 PREDICTIONS = RESULTS / "predictions"
 
@@ -39,12 +40,17 @@ def movies(split: str | None = None, path: Path = MOVIES) -> list[dict[str, str]
 def about(module: str, data: Path | None = None, **of_data: Any) -> dict[str, Any]:
     """What a results file says of itself: the command, the data and their hash, the machine, versions."""
     from modeling.data import file_hash
-    from modeling.training import versions
+    from modeling.record import versions
 
     told: dict[str, Any] = {"command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]])}
     if data is not None:
         told["data"] = {"source": data.name, "sha256": file_hash(data), **of_data}
     return told | {"machine": {"cores": os.cpu_count(), "processor": processor()}, "versions": versions()}
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Write a results file."""
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def cpuinfo(name: str) -> str:
@@ -70,7 +76,7 @@ def keep(name: str, run: dict[str, Any], probabilities: np.ndarray) -> None:
     path = PREDICTIONS / f"{name}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, probabilities.astype(np.float16))
-    path.with_suffix(".json").write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")  # last: the run is whole
+    write(path.with_suffix(".json"), run)  # last: the run is whole
 
 
 def kept(name: str) -> tuple[dict[str, Any], np.ndarray] | None:

@@ -7,7 +7,6 @@ training set is a part of the next. What finished runs answered is kept in resul
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import PREDICTIONS, RESULTS, ROOT, TMDB, about, kept, without_tmdb
+from benchmarks.common import PREDICTIONS, RESULTS, ROOT, TMDB, about, kept, without_tmdb, write
 from benchmarks.quality import LABELS, Films, finish, mean_scores
 from modeling.metrics import bootstrap
 from modeling.prediction_movie_genre import choose
@@ -81,7 +80,7 @@ def main() -> None:
         "names": {system: LABELS[system] for system in results},
         "systems": results,
     }
-    (RESULTS / "data_efficiency.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS / "data_efficiency.json", result)
     plot(results, RESULTS / "data_efficiency.png")
     for system, sizes in results.items():
         for size, figures in sizes.items():

@@ -8,14 +8,13 @@ Schemathesis makes requests from the OpenAPI description, valid and broken ones,
 
 import argparse
 import importlib.metadata
-import json
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from benchmarks.common import CHECKPOINT, RESULTS, about, weights
+from benchmarks.common import CHECKPOINT, RESULTS, about, weights, write
 from tests.app_server import serve
 
 
@@ -49,7 +48,7 @@ def main() -> None:
         "exit_code": done.returncode,
     }
     path = RESULTS / "fuzz.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(path, result)
     sys.exit(done.returncode)
 
 

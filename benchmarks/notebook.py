@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from modeling import MovieGenreModel
-from modeling.training import Loss
+from modeling.losses import Loss
 
 TRAINING_LENGTH, PREDICTION_LENGTH = 128, 512
 

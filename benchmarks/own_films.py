@@ -14,7 +14,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.common import CHECKPOINT, MOVIES, RESULTS, ROOT, TMDB, about, movies, weights, without_tmdb
+from benchmarks.common import (
+    CHECKPOINT,
+    MOVIES,
+    RESULTS,
+    ROOT,
+    TMDB,
+    TRAIN,
+    about,
+    movies,
+    weights,
+    without_tmdb,
+    write,
+)
 from modeling.data import normalise
 
 RUN = ROOT / "runs" / "movies"
@@ -50,8 +62,7 @@ def main() -> None:
                 writer.writeheader()
                 writer.writerows(part)
             systems[f"checkpoint, {name}"] = evaluate(CHECKPOINT, path, Path(folder) / "result.json")
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
-        subprocess.run([*launch, "--output_dir", str(RUN), "--overwrite_output_dir", "true"], cwd=ROOT, check=True)
+        subprocess.run([*TRAIN, "--output_dir", str(RUN), "--overwrite_output_dir", "true"], cwd=ROOT, check=True)
         systems["trained on data/movies.csv"] = evaluate(RUN, MOVIES, Path(folder) / "result.json")
     training = json.loads((RUN / "training.json").read_text(encoding="utf-8"))
     result = {
@@ -60,7 +71,7 @@ def main() -> None:
         "training_seconds": training["seconds"],
         "systems": systems,
     }
-    (RESULTS / "own_films.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS / "own_films.json", result)
 
 
 if __name__ == "__main__":

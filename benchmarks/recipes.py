@@ -8,7 +8,6 @@ live here and nowhere else. What finished runs answered is kept in results/predi
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -21,18 +20,16 @@ import torch
 from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, get_linear_schedule_with_warmup
 
-from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, about, keep, kept, without_tmdb
+from benchmarks.common import RESULTS, ROOT, STORIES, TMDB, about, keep, kept, without_tmdb, write
 from benchmarks.quality import SPLIT, Films, check_recipe, paired
 from modeling.arguments import parse_arguments
 from modeling.decision import tune_profiles
 from modeling.metrics import SCORES, scores
+from modeling.network import load_network
 from modeling.prediction_movie_genre import choose, length_batches
-from modeling.training import (
-    build_trainer,
-    given,
-    load_films,
-    load_network,
-)
+from modeling.record import given
+from modeling.training import attention_kernel, build_trainer
+from modeling.training_data import load_films
 
 RUNS = ROOT / "runs"
 BASE = "base"
@@ -205,7 +202,8 @@ def run(idea: Idea, name: str, films: int, epochs: float, threads: int, bf16: bo
     trainer = build_trainer(model, tokenizer, parts, arguments)
     if idea.change:
         idea.change(trainer)
-    trainer.train()
+    with attention_kernel(arguments):
+        trainer.train()
     texts = list(parts.parts["validation"]["description"])
     said = model.eval().predict_genres(texts, tokenizer, batch_size=64)
     probabilities = np.array([list(film.probabilities.values()) for film in said])
@@ -277,7 +275,7 @@ def main() -> None:
         **about("recipes", TMDB, films=options.films, epochs=options.epochs),
         "ideas": ideas,
     }
-    (RESULTS / "recipes.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS / "recipes.json", result)
     if len(ideas) > 1 and BASE in ideas:
         plot(ideas, RESULTS / "recipes.png")
     for idea in ideas.values():

@@ -13,12 +13,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-from benchmarks.common import CHECKPOINT, RESULTS, ROOT, TMDB
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, TMDB, TRAIN
 from modeling.card import LICENSE, render_card
-from modeling.training import plot_genres
+from modeling.plots import plot_genres
 
 
 def main() -> None:
@@ -32,7 +31,6 @@ def main() -> None:
     options = parser.parse_args()
 
     if not options.refresh:
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
         flags = ["configs/best.yaml", "--train_file", os.path.relpath(TMDB, ROOT), "--output_dir", str(options.output)]
         flags += ["--fit_all", "true", "--decision_from", str(options.twin), "--cpu_threads", str(options.threads)]
         flags += ["--bf16", "true"] if options.bf16 else []
@@ -42,7 +40,7 @@ def main() -> None:
         flags += ["--resume_from_checkpoint" if same else "--overwrite_output_dir", "true"]
         output.mkdir(parents=True, exist_ok=True)
         shutil.copy(recipe, begun)
-        subprocess.run([*command, *flags], cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        subprocess.run([*TRAIN, *flags], cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
         CHECKPOINT.mkdir(exist_ok=True)
         for path in sorted(output.iterdir()):
             if path.suffix in (".json", ".safetensors"):

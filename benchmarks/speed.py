@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import CHECKPOINT, RESULTS, ROOT, about, flops, movies, processor_flags, weights
+from benchmarks.common import CHECKPOINT, RESULTS, ROOT, about, flops, movies, processor_flags, weights, write
 
 NAMES = {
     "ours": "ours, PyTorch",
@@ -87,8 +87,8 @@ def set_threads(threads: int) -> None:
 def seed_sized_model() -> Any:
     """A network of the seed's sizes with room for the 512 tokens that the notebook padded to, random weights."""
     from modeling.arguments import parse_arguments
+    from modeling.network import build_model
     from modeling.tokenization import load_tokenizer
-    from modeling.training import build_model
 
     _, network, _ = parse_arguments([str(ROOT / "configs" / "seed.yaml"), "--max_position_embeddings", "512"])
     tokenizer = load_tokenizer(None, 512)
@@ -429,7 +429,8 @@ def measure_training(folder: Path, films: int, epochs: int, repetitions: int) ->
 
     from benchmarks.notebook import NotebookModel, pad, train
     from modeling.arguments import parse_arguments
-    from modeling.training import Films, build_trainer
+    from modeling.training import build_trainer
+    from modeling.training_data import Films
 
     set_threads(os.cpu_count() or 1)
     texts, genres = read_films()
@@ -547,7 +548,7 @@ def main() -> None:
     if known.get("model") == told["model"]:  # sections that were not asked for keep their figures
         results = {section: known[section] for section in sections if section in known} | results
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(told | results, indent=1) + "\n", encoding="utf-8")
+    write(options.output, told | results)
     if {"bulk", "one", "cold"} & results.keys():
         plot(results, options.output.with_suffix(".png"))
 

@@ -65,6 +65,8 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         """Reject contradictions; find what settings and defaults name, wherever the program was started."""
+        if not all(self.transfer_files):
+            raise ValueError(f"transfer_file={self.transfer_file!r} must be names with commas between them")
         self.train_file = self.train_file and locate(self.train_file)
         self.transfer_file = self.transfer_file and ",".join(map(locate, self.transfer_files))
         if self.fit_all != (self.decision_from is not None):

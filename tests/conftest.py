@@ -16,6 +16,7 @@ from modeling.tokenization import train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 MOVIES = ROOT / "data" / "movies.csv"
+SMOKE = str(ROOT / "configs" / "smoke.yaml")
 GENRES = ["Comedy", "Crime", "Drama", "Western"]
 
 
@@ -28,6 +29,16 @@ def descriptions():
 @pytest.fixture(scope="session")
 def tokenizer(descriptions):
     return train_tokenizer(descriptions, max_length=64, vocabulary_size=1500)
+
+
+@pytest.fixture(scope="session")
+def some_films(tmp_path_factory):
+    """Every fourth film of the project's own."""
+    path = tmp_path_factory.mktemp("data") / "films.csv"
+    with MOVIES.open(encoding="utf-8", newline="") as source, path.open("w", encoding="utf-8", newline="") as target:
+        rows = list(csv.reader(source))
+        csv.writer(target).writerows([rows[0], *rows[1::4]])
+    return path
 
 
 def tiny_config(**values):

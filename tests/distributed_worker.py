@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerFast, set_seed
 
 from modeling import MovieGenreModel, teacher, training
 from modeling.arguments import MovieGenreTrainingArguments
-from modeling.training import Films, build_trainer
+from modeling.training import build_trainer
+from modeling.training_data import Films
 from tests.conftest import GENRES, tiny_config
 
 ROWS = (1, 203, 1001)

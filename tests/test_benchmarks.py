@@ -12,7 +12,7 @@ from benchmarks import common, quality, recipes
 from benchmarks.common import CHECKPOINT, PREDICTIONS, RESULTS, ROOT, TMDB, flops, weights
 from modeling.arguments import parse_arguments
 from modeling.hub import SPACE_FILES
-from modeling.training import given
+from modeling.record import given
 
 
 @pytest.mark.parametrize("name", ["behaviour", "own_films", "attribution"])

@@ -29,7 +29,8 @@ from modeling.checkpoints import (
     seal,
 )
 from modeling.data import read_split, row_hash
-from modeling.training import build_trainer, load_films
+from modeling.training import build_trainer
+from modeling.training_data import load_films
 
 from .conftest import ROOT, tiny_model
 

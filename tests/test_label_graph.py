@@ -6,7 +6,8 @@ import torch
 
 from modeling import MovieGenreModel
 from modeling.arguments import DataArguments, ModelArguments
-from modeling.training import load_films, load_network
+from modeling.network import load_network
+from modeling.training_data import load_films
 
 from .conftest import GENRES, tiny_model
 

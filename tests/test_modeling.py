@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel
 
 from modeling import MovieGenreModel
 from modeling.modeling_movie_genre import Dropout, SinusoidalPositions, dropout
-from modeling.training import save_model
+from modeling.network import save_model
 from modeling.warm_start import convert
 
 from .conftest import GENRES, tiny_model

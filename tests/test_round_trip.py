@@ -211,6 +211,7 @@ def test_its_card_says_that_the_figures_are_those_of_validation_films(trip):
 
 def test_the_token_of_a_training_stays_secret(trip):
     assert TOKEN not in trip.training.stdout + trip.training.stderr
+    assert "HTTP Request" not in trip.training.stderr  # of addresses that are signed
     written = [path for folder in ("run", "training") for path in (trip.root / folder).rglob("*") if path.is_file()]
     assert any(path.name == "training_args.bin" for path in written)  # a pickle of all arguments
     assert not any(TOKEN.encode() in path.read_bytes() for path in written)

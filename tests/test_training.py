@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import dataclasses
 import json
 import shlex
 import signal
@@ -16,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from scipy.special import expit
-from torch.nn import functional as F
 from transformers import (
     BertConfig,
     BertModel,
@@ -24,7 +22,6 @@ from transformers import (
     RobertaModel,
     TrainerControl,
     TrainerState,
-    TrainingArguments,
     set_seed,
 )
 from transformers.trainer_utils import PredictionOutput
@@ -36,41 +33,20 @@ from modeling.data import DataError
 from modeling.decision import count_label_sets, fit_calibration, fit_label_set_weight, tune_profiles
 from modeling.metrics import micro_f1
 from modeling.prediction_movie_genre import choose
-from modeling.teacher import READING_SHARE
+from modeling.record import command, given
 from modeling.tokenization import load_tokenizer
 from modeling.training import (
     EarlyStopping,
-    Hint,
-    Loss,
-    Readings,
     _best_epoch,
     _claim,
-    _command,
     _decide,
     _warn_of_unknown,
-    build_model,
     build_trainer,
-    given,
-    load_films,
-    load_network,
-    plot_curves,
     train,
 )
+from modeling.training_data import load_films
 
-from .conftest import GENRES, MOVIES, ROOT, tiny_model
-
-SMOKE = str(ROOT / "configs" / "smoke.yaml")
-
-
-@pytest.fixture(scope="module")
-def some_films(tmp_path_factory):
-    """Every fourth film of the project's own."""
-    path = tmp_path_factory.mktemp("data") / "films.csv"
-    with MOVIES.open(encoding="utf-8", newline="") as source, path.open("w", encoding="utf-8", newline="") as target:
-        rows = list(csv.reader(source))
-        csv.writer(target).writerows([rows[0], *rows[1::4]])
-    return path
-
+from .conftest import ROOT, SMOKE, tiny_model
 
 ACCELERATE = ("-m", "accelerate.commands.launch", "--num_processes", "1")
 
@@ -294,22 +270,6 @@ def test_a_run_scores_as_its_model_does_on_the_films_that_it_kept_aside(run, som
         assert found[name] == pytest.approx(value, abs=1e-3), name  # its weights are stored in 16 bits
 
 
-def test_columns_are_found_by_the_names_given_and_genres_by_their_map(tmp_path):
-    path = tmp_path / "films.csv"
-    kinds = ["Musical", "War", "War Musical"]
-    rows = [f"Film {i},{'|'.join(kinds[i % 3].split())},What number {i} tells." for i in range(60)]
-    path.write_text("\n".join(["Name,Kind,Plot", *rows, "Film 60,War,"]) + "\n")
-    names = {"text_column": "Plot", "genre_column": "Kind", "title_column": "Name"}
-    films = load_films(
-        DataArguments(str(path), **names, genre_map='{"Musical": "Music"}', skip_bad_rows=True, split_seed=1)
-    )
-    assert films.genres == ["Music", "War"]
-    train = films.parts["train"]
-    i = int(train[0]["movie_name"].split()[1])
-    assert train[0]["description"] == f"What number {i} tells."
-    assert set(train[0]["genre"]) == {"Music" if kind == "Musical" else kind for kind in kinds[i % 3].split()}
-
-
 def test_a_model_trained_anew_has_nothing_of_the_one_before(tmp_path, some_films):
     output = tmp_path / "out"
     for name in ("onnx", "checkpoint-500"):
@@ -379,81 +339,6 @@ def test_a_run_starts_from_a_pretrained_encoder_that_also_teaches(tmp_path, some
     assert model.predict_genres("A retired gunman rides into a border town.").genres
 
 
-# Arguments
-
-
-def test_settings_that_are_no_yaml_are_named(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text("seed: [1")
-    with pytest.raises(ValueError, match=r"mine\.yaml is no YAML"):
-        parse_arguments([str(path)])
-
-
-def test_flags_win_over_the_file_and_the_file_over_defaults():
-    _, network, training = parse_arguments([SMOKE, "--hidden_size", "48"])
-    assert network.hidden_size == 48
-    assert network.intermediate_size == 64
-    assert training.num_train_epochs == 2
-    assert training.learning_rate == 1e-3
-
-
-@pytest.mark.parametrize("name", ["best", "seed", "scratch", "smoke"])
-def test_every_file_of_settings_is_valid(name):
-    parse_arguments([str(ROOT / "configs" / f"{name}.yaml")])
-
-
-def test_an_unknown_key_of_the_file_is_named(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text("hiden_size: 3\n")
-    with pytest.raises(ValueError, match="'hiden_size' is not a flag"):
-        parse_arguments([str(path)])
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"loss": "mse"}, "loss='mse' is not known"),
-        ({"token_dropout": 1.5}, "token_dropout=1.5"),
-        ({"typos": -0.1}, "typos=-0.1"),
-        ({"teacher": "linear,none"}, "teacher='linear,none'"),
-        ({"teacher_weight": 2.0}, "teacher_weight=2.0"),
-        ({"weights_dtype": "int4"}, "weights_dtype='int4'"),
-        ({"metric_for_best_model": "f1"}, "metric_for_best_model='f1' is not measured; choose from loss, micro_prec"),
-        (
-            {"dataloader_persistent_workers": True, "dataloader_num_workers": 1},
-            "dataloader_persistent_workers would read every epoch as the first",
-        ),
-        ({"save_only_model": True}, "save_only_model leaves checkpoints that no run can go on from"),
-        ({"hint_weight": -1.0, "teacher": "encoder"}, "hint_weight=-1.0 must not be negative"),
-        ({"early_stopping_patience": -1}, "early_stopping_patience=-1 must not be negative"),
-        ({"focal_gamma": -0.5, "loss": "focal"}, "focal_gamma=-0.5 must not be negative"),
-        ({"hint_weight": 1.0, "teacher": "linear"}, "hint_weight=1.0 needs an encoder that teaches, not 'linear'"),
-    ],
-)
-def test_arguments_out_of_range_are_named(tmp_path, values, message):
-    with pytest.raises(ValueError, match=message):
-        MovieGenreTrainingArguments(output_dir=str(tmp_path), **values)
-
-
-@pytest.mark.parametrize(
-    ("name", "greater"), [("macro_f1", True), ("validation_loss", False), ("eval_validation_hamming_loss", False)]
-)
-def test_the_best_epoch_may_be_best_in_any_measure(tmp_path, name, greater):
-    arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), metric_for_best_model=name)
-    assert (
-        arguments.metric_for_best_model == f"eval_validation_{name.removeprefix('eval_').removeprefix('validation_')}"
-    )
-    assert arguments.greater_is_better == greater
-
-
-def test_a_file_of_settings_may_hold_lists_and_names(tmp_path):
-    path = tmp_path / "settings.yaml"
-    path.write_text("genre_map: {Musical: Music}\nreport_to: [none]\n")
-    data, _, training = parse_arguments([str(path), "--output_dir", str(tmp_path)])
-    assert json.loads(data.genre_map) == {"Musical": "Music"}
-    assert training.report_to == []
-
-
 def test_one_process_for_several_gpus_is_refused(tmp_path):
     arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     arguments._n_gpu = 4
@@ -463,45 +348,16 @@ def test_one_process_for_several_gpus_is_refused(tmp_path):
 
 def test_a_recorded_command_can_be_given_again():
     words = ["--genre_map", '{"Musical": "Music"}', "--train_file", "my films.csv"]
-    assert shlex.split(_command(words, None)) == ["train.py", *words]
-
-
-def test_bfloat16_is_taken_by_a_processor_too(tmp_path):
-    arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), bf16=True)
-    assert arguments.device.type == "cpu" or torch.accelerator.is_available()
-
-
-def test_arguments_that_contradict_each_other_are_named():
-    with pytest.raises(ValueError, match="init_from brings its own tokenizer"):
-        ModelArguments(init_from="checkpoint", train_tokenizer=True)
-    with pytest.raises(ValueError, match="fit_all and decision_from go together"):
-        DataArguments(fit_all=True)
-    with pytest.raises(ValueError, match="fit_all keeps no rows aside: leave split_file out"):
-        DataArguments(fit_all=True, decision_from="twin", split_file="split.json")
+    assert shlex.split(command(words, None)) == ["train.py", *words]
 
 
 def test_a_token_never_reaches_the_record():
     for words in (["--hub_token", "hf_secret"], ["--hub_token=hf_secret"], ["--hub-token", "hf_secret"]):
         _, _, arguments = parse_arguments(["--train_file", "films.csv", *words])
-        assert _command([*words, "--seed", "1"], arguments.hub_token).endswith("--seed 1")
-        assert "hf_secret" not in _command([*words, "--seed", "1"], arguments.hub_token)
+        assert command([*words, "--seed", "1"], arguments.hub_token).endswith("--seed 1")
+        assert "hf_secret" not in command([*words, "--seed", "1"], arguments.hub_token)
         assert hub.from_training(arguments) is None
         assert arguments.hub_token is None  # nor a checkpoint
-
-
-def test_too_few_validation_films_are_named_before_training(tmp_path):
-    path = tmp_path / "films.csv"
-    path.write_text("genre,description,split\n" + "".join(f"Drama,Text {i}.,train\n" for i in range(20)))
-    with pytest.raises(DataError, match="has 3 validation films, too few"):
-        load_films(DataArguments(train_file=str(path)))
-
-
-def test_settings_name_the_projects_own_files_from_anywhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    data, _, _ = parse_arguments([str(ROOT / "configs" / "scratch.yaml"), "--output_dir", "x"])
-    assert (data.train_file, data.transfer_file) == (str(MOVIES), str(ROOT / "data" / "stories.csv"))
-    monkeypatch.chdir(ROOT)
-    assert parse_arguments(["--output_dir", "x"])[0].train_file == "data/movies.csv"
 
 
 def test_folders_that_cannot_be_written_or_are_not_shared_are_told_first(tmp_path, monkeypatch):
@@ -561,81 +417,7 @@ def test_the_record_holds_settings_of_every_kind(tmp_path):
     assert given(*parse_arguments(told))["lr_scheduler_kwargs"] == {"min_lr": 1e-5}
 
 
-def test_help_explains_every_flag_of_our_own():
-    done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--resume_from_checkpoint" in done.stdout
-    inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
-    for group in (DataArguments, ModelArguments, MovieGenreTrainingArguments):
-        for field in dataclasses.fields(group):
-            if field.init and field.name not in inherited:
-                assert f"--{field.name}" in done.stdout
-                assert field.metadata.get("help"), field.name
-
-
-def test_films_that_are_all_kept_aside_are_named_before_training(tmp_path):
-    path = tmp_path / "films.csv"
-    path.write_text("genre,description,split\n" + "".join(f"Drama,Text {i}.,validation\n" for i in range(20)))
-    with pytest.raises(DataError, match="has no training film"):
-        load_films(DataArguments(train_file=str(path)))
-
-
-def test_a_plain_no_of_yaml_is_a_strategy(tmp_path):
-    path = tmp_path / "settings.yaml"
-    path.write_text("save_strategy: no\neval_strategy: no\nload_best_model_at_end: no\n")
-    arguments = parse_arguments([str(path), "--output_dir", str(tmp_path), "--early_stopping_patience", "0"])[2]
-    assert (arguments.save_strategy, arguments.eval_strategy, arguments.load_best_model_at_end) == ("no", "no", False)
-
-
-@pytest.mark.parametrize("text", ["- seed: 1", "5", "hello"])
-def test_a_file_that_holds_no_settings_is_named(tmp_path, text):
-    path = tmp_path / "mine.yaml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"mine\.yaml holds no settings"):
-        parse_arguments([str(path)])
-
-
-def test_layers_are_chosen_from_a_foreign_encoder_alone(tmp_path, some_films):
-    tiny_model().save_pretrained(tmp_path)
-    films = load_films(DataArguments(train_file=str(some_films)))
-    with pytest.raises(ValueError, match="init_layers chooses layers of a foreign encoder"):
-        load_network(ModelArguments(init_from=str(tmp_path), init_layers="0"), films)
-
-
 # Pieces
-
-
-def readings(*descriptions, **told):
-    arguments = MovieGenreTrainingArguments(output_dir="unused", **{"token_dropout": 0.0} | told)
-    return Readings(descriptions, np.ones((len(descriptions), 1)), load_tokenizer(None, 512), 512, arguments)
-
-
-def test_token_dropout_leaves_out_the_share_asked_for_and_keeps_the_ends():
-    films = readings("word " * 500, "two words", "", token_dropout=0.3)
-    lengths = []
-    for epoch in range(50):
-        films.set_epoch(epoch)
-        lengths.append(len(films[0]["input_ids"]))
-    assert np.mean(lengths) == pytest.approx(2 + 350, abs=8)
-    assert len(set(lengths)) > 5
-    films.arguments.token_dropout = 1.0
-    first, *rest, last = films[1]["input_ids"]
-    assert len(rest) == 1
-    assert films[2]["input_ids"] == [first, last]
-
-
-def test_a_reading_depends_on_seed_epoch_and_film_alone():
-    text = "Mary gave Tom Baker her last bottle of water, and he drank it in the desert of her dreams. " * 3
-    told = {"other_people": 0.5, "typos": 0.1, "token_dropout": 0.1}
-    one, two = readings(text, text, **told), readings(text, text, **told)
-    two[1], two[0]
-    read = [one[0]["input_ids"], one[1]["input_ids"]]
-    assert read == [two[0]["input_ids"], two[1]["input_ids"]]
-    assert read[0] != read[1]
-    two.set_epoch(1)
-    assert two[0]["input_ids"] != read[0]
-    assert readings(text, seed=1, **told)[0]["input_ids"] != read[0]
-    plain = readings(text)
-    assert plain[0]["input_ids"] == plain.tokenizer(text)["input_ids"]
 
 
 @pytest.fixture
@@ -658,155 +440,3 @@ def test_the_data_loader_says_which_epoch_is_read(trainer):
     loader = trainer.get_train_dataloader()
     loader.set_epoch(3)
     assert trainer.train_dataset.epoch == 3
-
-
-def test_texts_without_genres_are_learned_from_as_the_teacher_labels_them(some_films, tmp_path, caplog):
-    told = load_films(DataArguments(train_file=str(some_films)))
-    path = tmp_path / "stories.csv"
-    held = told.parts["validation"][0]["description"]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["description"], ["A ghost haunts a lighthouse."], [held.upper()], [""]])
-        csv.writer(file).writerows([["A ghost haunts a lighthouse!"], ["Two cooks fall in love in Lyon."]])
-    films = load_films(DataArguments(train_file=str(some_films), transfer_file=str(path)))
-    # Each once, no film kept aside, no empty one.
-    assert sorted(films.transfer) == ["A ghost haunts a lighthouse!", "Two cooks fall in love in Lyon."]
-    assert f"{path}: 1 bad rows left out" in caplog.text
-    more = tmp_path / "more.csv"
-    more.write_text("description\nTwo cooks fall in love in Lyon.\nA judge is bought.\n")
-    both = load_films(DataArguments(train_file=str(some_films), transfer_file=f"{path},{more}"))
-    assert both.transfer == [*films.transfer, "A judge is bought."]
-    model, count = tiny_model(), len(films.parts["train"])
-    tokenizer = load_tokenizer(None, model.config.max_position_embeddings)
-    for teacher, rows in (("linear", count + 2), ("none", count)):
-        arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), use_cpu=True, teacher=teacher)
-        taught = build_trainer(model, tokenizer, films, arguments).train_dataset
-        assert len(taught) == len(taught.labels) == rows
-    assert "without a teacher" in caplog.text
-
-
-def test_what_another_reader_says_of_a_text_is_learned(some_films, tmp_path, caplog):
-    genres = load_films(DataArguments(train_file=str(some_films))).genres
-    path = tmp_path / "read.csv"
-
-    def load(columns, chance=0.25):
-        with path.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerow(["description", *columns])
-            csv.writer(file).writerow(["A ghost haunts a lighthouse.", *[chance] * len(columns)])
-        return load_films(DataArguments(train_file=str(some_films), transfer_file=str(path)))
-
-    columns = [f"p_{genre}" for genre in genres]
-    films = load([*columns, "p_Noir"])
-    assert films.reading.tolist() == [[0.25] * len(genres)]
-    model = tiny_model()
-    tokenizer = load_tokenizer(None, model.config.max_position_embeddings)
-    last = {}
-    for teacher in ("none", "linear"):
-        arguments = MovieGenreTrainingArguments(output_dir=str(tmp_path), use_cpu=True, teacher=teacher)
-        last[teacher] = build_trainer(model, tokenizer, films, arguments).train_dataset.labels[-1]
-    assert last["none"] == pytest.approx([0.25] * len(genres))
-    assert (last["linear"] > READING_SHARE * 0.25).all()  # a part of it is what the reader says
-    assert last["linear"] != pytest.approx(last["none"])
-
-    assert load(columns[1:]).reading is None  # a list with genres that the reader does not know
-    assert f"without the columns {columns[0]}" in caplog.text
-    for wrong in ("much", "", 1.5, "nan"):
-        with pytest.raises(DataError, match=r"'A ghost haunts a lighthouse\.' are not probabilities"):
-            load(columns, wrong)
-
-    load(columns)
-    more = tmp_path / "unread.csv"  # all files say genres, or none does
-    more.write_text("description\nA judge is bought.\n")
-    with pytest.raises(DataError, match=r"unread\.csv: \[None.* of 'A judge is bought\.' are not probabilities"):
-        load_films(DataArguments(train_file=str(some_films), transfer_file=f"{path},{more}"))
-
-
-def test_the_losses_follow_their_formulas():
-    logits = torch.tensor([[2.0, -1.0], [0.5, 0.0]])
-    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    p = logits.sigmoid()
-    right = torch.where(labels == 1, p, 1 - p)
-    assert torch.isclose(Loss("bce", 2.0)({"logits": logits}, labels), F.binary_cross_entropy(p, labels))
-    assert torch.isclose(Loss("focal", 2.0)({"logits": logits}, labels), (-((1 - right) ** 2) * right.log()).mean())
-    assert torch.isclose(Loss("focal", 0.0)({"logits": logits}, labels), F.binary_cross_entropy(p, labels))
-
-
-def test_a_hint_counts_in_full_for_a_third_of_the_steps_and_fades_in_the_next():
-    model = tiny_model()
-    hint = Hint(model, 3, 2.0)
-    assert hint.map.weight in set(model.parameters())  # trained with the network
-    weights = []
-    for step in (0, 20, 30, 40, 60):
-        hint.on_step_begin(None, TrainerState(global_step=step, max_steps=60), None)
-        weights.append(hint.weight_now)
-    assert weights == pytest.approx([2, 2, 1, 0, 0])
-
-    hint.weight_now = 0.5
-    logits, labels, pooled = torch.zeros(2, 2), torch.eye(2), torch.randn(2, model.config.hidden_size)
-    view = hint.map(pooled).detach() * torch.tensor([[3.0], [-1.0]])  # seen alike, and the other way round
-    outputs = {"logits": logits, "pooled_output": pooled}
-    both = Loss("bce", 2.0, hint)(outputs, torch.hstack([labels, view]))
-    assert both.item() == pytest.approx(np.log(2) + 0.5 * (0 + 2) / 2)
-    assert Loss("bce", 2.0, hint)(outputs, labels).item() == pytest.approx(np.log(2))  # films that are scored
-
-
-@pytest.mark.parametrize("loss", ["bce", "focal"])
-def test_accumulated_batches_step_as_one_large_batch(some_films, tmp_path, loss):
-    """Eight films twice are a step as sixteen at once are: the loss neither grows nor shrinks."""
-    films = load_films(DataArguments(train_file=str(some_films)))
-    films.parts["train"] = films.parts["train"].select(range(64))
-    steps, weights = [], []
-    for size, accumulated in ((16, 1), (8, 2)):
-        arguments = MovieGenreTrainingArguments(
-            output_dir=str(tmp_path), use_cpu=True, teacher="none", token_dropout=0, loss=loss, num_train_epochs=2,
-            per_device_train_batch_size=size, gradient_accumulation_steps=accumulated, disable_tqdm=True,
-            train_sampling_strategy="random", eval_strategy="no", save_strategy="no", load_best_model_at_end=False,
-            logging_strategy="steps", logging_steps=1,
-        )  # fmt: skip
-        still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
-        model = tiny_model(id2label=dict(enumerate(films.genres)), vocab_size=30_522, dropout_samples=1, **still)
-        trainer = build_trainer(model, load_tokenizer(None, 64), films, arguments)
-        trainer.train()
-        steps.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
-        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    assert len(steps[0]) == 8
-    assert steps[0] == pytest.approx(steps[1], abs=1e-5)
-    assert (weights[0] - weights[1]).abs().mean() < 1e-5  # AdamW makes much of the rounding of small gradients
-
-
-def test_going_on_with_other_sizes_is_refused(tmp_path):
-    tiny_model().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="does not fit the sizes asked for"):
-        build_model(ModelArguments(init_from=str(tmp_path), intermediate_size=48), GENRES, 1500, 0)
-    for changed in (
-        {"position_embedding_type": "sinusoidal"},
-        {"norm_placement": "post"},
-        {"hidden_act": "relu"},
-        {"num_attention_heads": 4, "head_dim": 8},  # together as wide
-        {"head_dim": 2},
-        {"label_graph_threshold": 0.2},
-        {"label_graph_weight": 0.1},
-    ):
-        name = next(iter(changed))
-        with pytest.raises(ValueError, match=f"has {name}=.*: leave it out"):
-            build_model(ModelArguments(init_from=str(tmp_path), **changed), GENRES, 1500, 0)
-
-
-def test_going_on_keeps_every_weight_where_the_genres_are_the_same(tmp_path):
-    source = tiny_model()
-    source.save_pretrained(tmp_path)
-    model = build_model(ModelArguments(init_from=str(tmp_path), classifier_dropout=0.5), GENRES, 1500, 0)
-    assert model.config.classifier_dropout == 0.5
-    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in source.state_dict().items())
-
-
-def test_the_curves_are_drawn_from_the_history(tmp_path):
-    history = [
-        {"epoch": e, f"eval_{p}_{m}": 0.5}
-        for e in (1, 2)
-        for p in ("train", "validation")
-        for m in ("loss", "micro_f1")
-    ]
-    plot_curves(history, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").stat().st_size > 5000
-    plot_curves([], tmp_path / "empty.png")
-    assert (tmp_path / "curves.png").read_bytes() != (tmp_path / "empty.png").read_bytes()

@@ -9,7 +9,8 @@ import pytest
 from modeling.arguments import MovieGenreTrainingArguments
 from modeling.export import export
 from modeling.onnx_runtime import MovieGenreOnnx
-from modeling.training import Films, build_trainer
+from modeling.training import build_trainer
+from modeling.training_data import Films
 
 from .conftest import MOVIES, ROOT, tiny_model
 

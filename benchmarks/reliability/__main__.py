@@ -11,7 +11,7 @@ import json
 import subprocess
 import time
 
-from benchmarks.common import RESULTS, ROOT, about
+from benchmarks.common import RESULTS, ROOT, about, write
 
 FIGURES = RESULTS / "reliability.json"
 PARTS = ("kills", "files", "fuzz", "load", "branches", "mutants")
@@ -40,7 +40,7 @@ def main() -> None:
         if not options.quick:
             known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
             known[part] = about("reliability") | {"commit": commit()} | figures
-            FIGURES.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+            write(FIGURES, known)
 
 
 if __name__ == "__main__":
