@@ -1,10 +1,11 @@
 """What train.py can be told, on the command line or in a YAML file."""
 
+import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
@@ -61,7 +62,7 @@ class DataArguments:
     @property
     def transfer_files(self) -> list[str]:
         """The parts of `transfer_file`."""
-        return self.transfer_file.split(",") if self.transfer_file else []
+        return [name.strip() for name in self.transfer_file.split(",")] if self.transfer_file else []
 
     def __post_init__(self) -> None:
         """Reject contradictions; find what settings and defaults name, wherever the program was started."""
@@ -299,18 +300,39 @@ def _measure(name: str) -> str:
     return f"eval_validation_{measure}"
 
 
+class _Parser(HfArgumentParser):
+    """Says what is wrong with a flag in one sentence, without the list of all others; takes no flag cut short."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            (DataArguments, ModelArguments, MovieGenreTrainingArguments),  # type: ignore[arg-type]
+            description="Train a movie genre model. The first argument may be a YAML file of the flags below "
+            "(see configs/); flags win over it.",
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a ValueError, where argparse would end the program."""
+        raise ValueError(message)
+
+
+def _no_flag(word: str, flags: Iterable[str]) -> str:
+    """What to say of a word that is none of the flags."""
+    if word.endswith((".yaml", ".yml")):
+        return f"{word!r} stands behind flags: a file of settings comes first"
+    name = word.partition("=")[0].lstrip("-").replace("-", "_")
+    near = difflib.get_close_matches(name, flags, n=1) or [flag for flag in flags if len(name) > 3 and name in flag]
+    return f"{word!r} is not a flag of train.py; " + (f"is --{near[0]} meant?" if near else "see train.py --help")
+
+
 def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments, MovieGenreTrainingArguments]:
     """Arguments of a command line: an optional YAML file first, then flags, which win over it.
 
     Raises:
-        ValueError: for contradictory values, or a key of the file that is no flag.
+        ValueError: for contradictory values, and for what is no flag.
     """
-    parser = HfArgumentParser(
-        (DataArguments, ModelArguments, MovieGenreTrainingArguments),  # type: ignore[arg-type]
-        description="Train a movie genre model. The first argument may be a YAML file of the flags below "
-        "(see configs/); flags win over it.",
-    )
-    argv = list(argv)
+    parser, argv = _Parser(), list(argv)
+    flags = {action.dest: action for action in parser._actions}
     if argv and argv[0].endswith((".yaml", ".yml")):
         import yaml
 
@@ -320,22 +342,28 @@ def parse_arguments(argv: Sequence[str]) -> tuple[DataArguments, ModelArguments,
             raise ValueError(f"{path} does not exist; there are {known or 'none here'}")
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
         if not isinstance(values, dict):
             raise ValueError(f"{path} holds no settings: write one a line, as in learning_rate: 3e-4")
-        flags = {action.dest for action in parser._actions}
-        if unknown := sorted(set(values) - flags):
-            raise ValueError(f"{path}: {unknown[0]!r} is not a flag of train.py; see train.py --help")
+        if unknown := [str(key) for key in values if key not in flags]:
+            raise ValueError(f"{path}: {_no_flag(unknown[0], flags)}")
         # As words of the command line, so that types are checked by the same parser; later words win.
         words = []
         for key, value in values.items():
             if isinstance(value, list):
-                words += [f"--{key}", *map(str, value)]
+                several = flags[key].nargs is not None
+                words += [f"--{key}", *(map(str, value) if several else [",".join(map(str, value))])]
             elif value is False and key.endswith("_strategy"):  # YAML's reading of a plain no
                 words += [f"--{key}", "no"]
             elif value is not None:
                 words += [f"--{key}", json.dumps(value) if isinstance(value, dict) else str(value)]
+        try:
+            parser.parse_args(words)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         argv = [*words, *argv]
-    data, model, training = parser.parse_args_into_dataclasses(argv)
+    data, model, training, others = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    if others:
+        raise ValueError(_no_flag(others[0], flags))
     return data, model, training

@@ -101,7 +101,7 @@ class Films:
             skip_bad_rows=skip_bad_rows,
         )
         if problems:
-            print(f"{len(problems)} bad rows left out, the first: {problems[0]}", file=sys.stderr)
+            print(f"{len(problems)} bad rows left out, the first: {_flags(problems[0])}", file=sys.stderr)
         if split is not None:
             parts = list(films["split"])
             if split_file is not None:
@@ -276,6 +276,8 @@ def predict(
     options |= {"stride": stride, "attribution": attribution}
     if (source is None) != (output is None) or (source and (texts or words)):
         raise ValueError("--input and --output go together, without texts and --words")
+    if file := next((text for text in texts or () if text.lower().endswith((".csv", ".parquet", ".jsonl"))), None):
+        raise ValueError(f"{file!r} is a file's name, no description: --input {file} --output ... reads what is in it")
     loaded = load(model, revision, backend=backend, threads=share_of_cores())
     if source is not None and output is not None:
         from .bulk import predict_file
@@ -302,7 +304,7 @@ def predict(
     for chunk in _described(texts):
         for prediction in loaded.predict_genres(chunk, **options):
             print(json.dumps(prediction.to_dict(), ensure_ascii=False))
-        sys.stdout.flush()
+        print(end="", flush=True)  # each chunk at once, also where nobody listens
 
 
 def _described(texts: list[str] | None) -> Iterator[list[str]]:
@@ -698,14 +700,18 @@ def _show(figures: dict[str, Any]) -> None:
     console.print(genres)
 
 
+def _flags(message: str) -> str:
+    """A message with this program's spelling of flags: train.py, which shares the messages, has underscores."""
+    return re.sub(r"--\w+", lambda flag: flag[0].replace("_", "-"), message)
+
+
 def main() -> None:
     """Run; a mistake in arguments or data is told in one sentence, exit code 2."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except (ValueError, TypeError, OSError) as error:  # DataError too
-        # train.py, which shares the messages, spells flags with underscores.
-        print("movie-genre:", re.sub(r"--\w+", lambda flag: flag[0].replace("_", "-"), str(error)), file=sys.stderr)
+        print("movie-genre:", _flags(str(error)), file=sys.stderr)
         sys.exit(2)
 
 

@@ -7,6 +7,7 @@ through `datasets`; films leave this module as a `datasets.Dataset`, texts of an
 
 import ast
 import csv
+import functools
 import hashlib
 import itertools
 import json
@@ -26,6 +27,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 from .prediction_movie_genre import SURROGATE, WORD
 
 SPLITS = ("train", "validation", "test")
+SPLIT_ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 GENRE_MAP = {"Sci-Fi": "Science Fiction", "SciFi": "Science Fiction", "Science-Fiction": "Science Fiction"}
 COLUMN_ALIASES = {
     "movie_name": ("movie_name", "title", "name", "original_title"),
@@ -46,6 +48,8 @@ FORMULA = re.compile(r"^[\s\"\ufeff]*[=+\-@＝＋－＠]|^[\t\r\n\0]")
 FORMULA_INSIDE = re.compile(r"([;|\t\r\n\0](?:[^\S\t\r\n]|[\"\ufeff])*)([=+\-@＝＋－＠])")
 LITERAL = re.compile(r"""^[{(]\s*(['"]|\d+\s*:)""")  # an object, or a set or tuple of names
 QUOTES_THAT_MEET = re.compile(r"""(['"])\s+['"][^\s,\])}]""")
+SEPARATORS = (r"[|;]", r"[,、\n]", r"\s/\s")  # of genres, the first that a cell has
+UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\ufeff"))  # characters that take no room
 NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
 
 
@@ -174,7 +178,7 @@ def read_films(
         row |= {
             "movie_name": _name(told.get("movie_name")),
             "description": told["description"],
-            "split": _name(told.get("split")),
+            "split": SPLIT_ALIASES.get(split := _name(told.get("split")).casefold(), split),
             "place": record.place,
         }
         try:
@@ -233,9 +237,10 @@ def stream_rows(
 def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str]:
     """Genre names of one cell.
 
-    Understands `Action, Comedy`, `Action|Comedy`, `['Action', 'Comedy']`, TMDB's `[{"id": 28, "name": "Action"}]`,
-    Freebase's `{"/m/02kdv5l": "Action"}` and real lists of names or such objects. Names have single blanks, aliases any
-    case; what stands for nothing is left out beside others.
+    Understands `Action, Comedy`, `Action|Comedy`, `Action / Comedy`, `['Action', 'Comedy']`, TMDB's
+    `[{"id": 28, "name": "Action"}]`, Freebase's `{"/m/02kdv5l": "Action"}` and real lists of names or such objects.
+    Separators may be full-width, names in quotes. Names have one Unicode form and single blanks, aliases any case; what
+    stands for nothing is left out beside others.
 
     Raises:
         DataError: if the cell has another form.
@@ -257,7 +262,9 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
                 except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
                     raise DataError(f"genre {_short(text)} is not a list that can be read") from None
         else:
-            value = re.split(r"[|;]" if re.search(r"[|;]", text) else r"[,\n]", text)
+            text = unicodedata.normalize("NFKC", text)  # of ｜ ； ， | ; ,
+            separator = next((marks for marks in SEPARATORS if re.search(marks, text)), "$")
+            value = re.split(separator, text)
     if isinstance(value, Mapping):
         value = [value] if "name" in value else list(value.values())
     if isinstance(value, (set, str)):  # a string in brackets was one name
@@ -270,15 +277,22 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
             raise DataError(f"genre holds something other than names ({type(name).__name__})")
         if SURROGATE.search(name):
             raise DataError("genre holds half a character (a lone surrogate, \\ud800 to \\udfff)")
-    known = {alias.casefold(): name for alias, name in aliases.items()}
-    single = [" ".join(name.split()) for name in names]
+    known = {_genre_name(alias).casefold(): name for alias, name in aliases.items()}
+    single = [_genre_name(name) for name in names]
     found = [name for name in dict.fromkeys(known.get(name.casefold(), name) for name in single) if name]
     return [name for name in found if normalise(name) not in NOTHING] or found
 
 
+@functools.lru_cache(maxsize=4096)  # a file has few names, each in many rows
+def _genre_name(text: str) -> str:
+    """A genre's name without quotes around it, in one Unicode form, with single blanks and plain hyphens."""
+    text = " ".join(unicodedata.normalize("NFKC", text).translate(UNSEEN).replace("\u2010", "-").split())
+    return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
 def spellings(genres: Sequence[str]) -> Callable[[str], str]:
     """From a genre's name in any case to the name among `genres`; from any other name to itself."""
-    known = {genre.casefold(): genre for genre in genres} | {genre: genre for genre in genres}
+    known = {_genre_name(genre).casefold(): genre for genre in genres} | {_genre_name(genre): genre for genre in genres}
     return lambda name: known.get(name, known.get(name.casefold(), name))
 
 

@@ -67,6 +67,7 @@ logger = logging.getLogger(__name__)
 Found = TypeVar("Found")
 UNKNOWN_SHARE = 0.05  # of the tokens: more unknown ones are told
 FERTILITY_QUANTILE, FERTILITY_MARGIN = 0.999, 1.1  # of training films, and beyond: a text of another language has more
+SHOWN_GENRES = 40  # at most, the most frequent ones, are in the genres' picture
 CURVE_ROWS = 1000  # at most so many training films, and no more than there are to validate, give the training curve
 
 
@@ -208,7 +209,9 @@ def train(data: DataArguments, network: ModelArguments, arguments: MovieGenreTra
         if not data.fit_all:
             write_json(output / "split.json", source | films.split)
         plot_curves(trainer.state.log_history, output / "curves.png")
-        plot_genres(films.genres, cooccurrence(films.truth("train")), output / "genres.png")
+        truth = films.truth("train")
+        shown = np.sort(np.argsort(-truth.sum(axis=0), kind="stable")[:SHOWN_GENRES])
+        plot_genres([films.genres[i] for i in shown], cooccurrence(truth[:, shown]), output / "genres.png")
         show_results(results)
         Console().print(f"model in {output}, curves in {output / 'curves.png'}, {time.time() - started:.0f} s")
         if publish is not None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -37,7 +38,36 @@ def test_every_file_of_settings_is_valid(name):
 def test_an_unknown_key_of_the_file_is_named(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("hiden_size: 3\n")
-    with pytest.raises(ValueError, match="'hiden_size' is not a flag"):
+    with pytest.raises(
+        ValueError, match=r"mine\.yaml: 'hiden_size' is not a flag of train\.py; is --hidden_size meant"
+    ):
+        parse_arguments([str(path)])
+    path.write_text("1: 2\nfoo: 3\n")
+    with pytest.raises(ValueError, match=r"mine\.yaml: '1' is not a flag of train\.py; see train\.py --help"):
+        parse_arguments([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--learning_rat", "3"], "'--learning_rat' is not a flag of train.py; is --learning_rate meant?"),
+        (["--epochs=3"], "'--epochs=3' is not a flag of train.py; is --num_train_epochs meant?"),
+        (["--seed", "3", "films.yaml"], "'films.yaml' stands behind flags: a file of settings comes first"),
+        (["--learning_rate", "high"], "argument --learning_rate/--learning-rate: invalid float value: 'high'"),
+    ],
+)
+def test_what_is_no_flag_or_no_value_gets_one_sentence(words, message):
+    with pytest.raises(ValueError, match=rf"^{re.escape(message)}$"):
+        parse_arguments(words)
+
+
+def test_a_wrong_value_of_the_file_is_told_to_be_the_files(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("learning_rate: high\n")
+    with pytest.raises(ValueError, match=r"mine\.yaml: argument --learning_rate.*invalid float value: 'high'"):
+        parse_arguments([str(path)])
+    path.write_bytes(b"seed: \xff")
+    with pytest.raises(ValueError, match=r"mine\.yaml is no YAML"):
         parse_arguments([str(path)])
 
 
@@ -51,10 +81,11 @@ def test_a_file_that_holds_no_settings_is_named(tmp_path, text):
 
 def test_a_file_of_settings_may_hold_lists_and_names(tmp_path):
     path = tmp_path / "settings.yaml"
-    path.write_text("genre_map: {Musical: Music}\nreport_to: [none]\n")
+    path.write_text("genre_map: {Musical: Music}\nreport_to: [none]\ntransfer_file: [one.csv, two.csv]\n")
     data, _, training = parse_arguments([str(path), "--output_dir", str(tmp_path)])
     assert json.loads(data.genre_map) == {"Musical": "Music"}
     assert training.report_to == []
+    assert data.transfer_files == ["one.csv", "two.csv"]
 
 
 def test_a_plain_no_of_yaml_is_a_strategy(tmp_path):
@@ -110,6 +141,7 @@ def test_arguments_that_contradict_each_other_are_named():
 def test_a_comma_too_many_is_named():
     with pytest.raises(ValueError, match=r"transfer_file='one\.csv,' must be names with commas between them"):
         DataArguments(transfer_file="one.csv,")
+    assert DataArguments(transfer_file="one.csv, two.csv").transfer_files == ["one.csv", "two.csv"]
 
 
 @pytest.mark.parametrize(

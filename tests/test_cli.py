@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -237,11 +238,18 @@ def test_predict_answers_arguments_and_standard_input_alike(folder):
     assert [TEXT[start:end] for start, end, _ in lines[0]["word_weights"]][:2] == ["A", "retired"]
 
 
+def test_who_does_not_listen_gets_no_traceback(folder):
+    command = [sys.executable, "-m", "modeling.cli", "predict", "--model", str(folder), TEXT]
+    done = subprocess.run(["sh", "-c", shlex.join(command) + " >&-"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["predict", "--model", "nowhere/to-be-found", TEXT], "has no copy of it: load it once"),
         (["predict", "--model", "FOLDER", ""], "has no words"),
+        (["predict", "--model", "FOLDER", TEXT, "films.csv"], "--input films.csv --output ... reads what is in it"),
         (["predict", "--model", "FOLDER", "--threshold", "best", TEXT], "no decision profile 'best'"),
         (
             ["evaluate", "--model", "FOLDER", "--data", "data/movies.csv", "--output", "data"],

@@ -63,6 +63,12 @@ def write(folder, content, name="films.csv"):
         '{"/m/02kdv5l": "Action", "/m/05p553": "Comedy"}',
         "Action, None, Comedy, N/A",
         " Action, Comedy,\t",
+        "\"Action\", 'Comedy'",
+        "Action，Comedy",
+        "Action、Comedy",
+        "Action；Comedy",
+        "Action / Comedy",
+        "Ａｃｔｉｏｎ|\u200bCome\u00addy",
     ],
 )
 def test_genres_are_understood_however_they_are_written(cell):
@@ -77,6 +83,10 @@ def test_aliases_are_mapped_and_others_can_be_added():
     assert parse_genres('{"id": 28, "name": "Action"}') == parse_genres("{28: 'Action'}") == ["Action"]
     assert parse_genres("(no genres listed)") == ["(no genres listed)"]
     assert parse_genres("('Action')") == ["Action"]
+    assert parse_genres('"Action"') == ["Action"]
+    assert parse_genres("Sci\u2011Fi, Kom\u00f6die, Komo\u0308die") == ["Science Fiction", "Kom\u00f6die"]
+    assert parse_genres("Komo\u0308die", {"Komo\u0308die": "Comedy"}) == ["Comedy"]
+    assert parse_genres("Crime / Noir, Rock'n'Roll, AC/DC") == ["Crime / Noir", "Rock'n'Roll", "AC/DC"]
 
 
 def test_spellings_that_differ_in_case_alone_are_one_genre(tmp_path):
@@ -330,6 +340,18 @@ def test_bad_rows_can_be_left_out(tmp_path):
 def test_a_genre_map_that_is_none_gets_a_sentence(text):
     with pytest.raises(DataError, match="is no JSON object of names"):
         parse_genre_map(text)
+
+
+def test_splits_have_their_usual_names_in_any_case(tmp_path):
+    path = write(tmp_path, "genre,description,split\nWar,One.,Train\nWar,Two.,val\nWar,Three.,TEST\nWar,Four.,dev\n")
+    films, _ = read_films(path)
+    assert films["split"] == ["train", "validation", "test", "validation"]
+
+
+def test_a_models_own_spelling_is_found_whatever_its_unicode_form(tmp_path):
+    path = write(tmp_path, "genre,description\nKom\u00f6die,One.\n")
+    films, _ = read_films(path, genres=["Komo\u0308die"])
+    assert films["genre"] == [["Komo\u0308die"]]
 
 
 def test_a_stored_split_that_is_none_gets_a_sentence(tmp_path):

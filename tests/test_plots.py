@@ -1,6 +1,9 @@
 """Pictures that a run leaves behind."""
 
-from modeling.plots import plot_curves
+import numpy as np
+from matplotlib.font_manager import findfont, get_font
+
+from modeling.plots import FONT, _families, plot_curves, plot_genres
 
 
 def test_the_curves_are_drawn_from_the_history(tmp_path):
@@ -14,3 +17,19 @@ def test_the_curves_are_drawn_from_the_history(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 5000
     plot_curves([], tmp_path / "empty.png")
     assert (tmp_path / "curves.png").read_bytes() != (tmp_path / "empty.png").read_bytes()
+
+
+def test_genres_in_letters_of_another_script_are_drawn_where_a_font_has_them(tmp_path, caplog, recwarn):
+    genres = ["动作", "剧情", "Drama"]
+    plot_genres(genres, np.full((3, 3), 0.5), tmp_path / "genres.png")
+    assert (tmp_path / "genres.png").stat().st_size > 5000
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    assert _families("Komödie") == [FONT]
+    match _families("".join(genres)):
+        case [_, other]:
+            assert {*map(ord, "动作剧情")} <= get_font(findfont(other)).get_charmap().keys()
+        case alone:
+            assert alone == [FONT]
+            assert "no font of this machine has all letters" in caplog.text
+    assert _families("\U0010fffd") == [FONT]
+    assert "some are boxes" in caplog.text
