@@ -11,6 +11,7 @@ import importlib.util
 import os
 import signal
 import sys
+import time
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # phone nobody
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -45,9 +46,9 @@ def main() -> None:
         service = serving.Service()
     except (OSError, ValueError) as error:
         sys.exit(f"app.py: {error}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Gradio ends on an interrupt, answers under way first
+    page = build(service)
     try:
-        build(service).launch(
+        page.launch(
             server_name=serving.HOST,
             server_port=serving.PORT,
             theme=theme(),
@@ -64,12 +65,24 @@ def main() -> None:
             ssr_mode=False,
             # Else Gradio asks its own page, and ends if no answer comes in 3 seconds: so it is where others ask first.
             _frontend=False,
+            prevent_thread_lock=True,
         )
     except OSError:  # Gradio's, which speaks of a range of ports
         sys.exit(
             f"app.py: cannot serve on {serving.HOST}:{serving.PORT}: "
             "taken, or no address of this machine; name another HOST or PORT"
         )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        page.server.should_exit = True  # whoever comes now is refused
+    answered = service.turnstile.empty(serving.LAST_SECONDS)
+    page.close(verbose=False)
+    if not answered:
+        print(f"app.py: ends with answers under way after {serving.LAST_SECONDS} s", file=sys.stderr, flush=True)
+        os._exit(1)  # threads that still compute would abort an ordinary end
 
 
 if __name__ == "__main__":

@@ -146,13 +146,17 @@ def model_file(name: str, revision: str | None, file: str) -> str | None:
 
 
 def model_record(name: str, revision: str | None, file: str) -> dict[str, Any] | None:
-    """What such a file holds, which is JSON.
+    """What such a file holds, which is an object of JSON.
 
     Raises:
         ValueError: if it is damaged.
     """
     text = model_file(name, revision, file)
+    if text is None:
+        return None
     try:
-        return None if text is None else json.loads(text)
+        if isinstance(record := json.loads(text), dict):
+            return record
+        raise ValueError("it holds no JSON object")
     except ValueError as error:
         raise ValueError(f"{file} of {name} cannot be read: {error}") from None

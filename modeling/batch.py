@@ -78,6 +78,7 @@ def predict_file(
     *,
     threshold: Any = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    gone: Callable[[], bool] = lambda: False,
 ) -> Batch:
     """Read a CSV file of films and predict each one's genres.
 
@@ -87,9 +88,10 @@ def predict_file(
         path: a .csv file with a description in each row; genres are used if it has them.
         threshold: see `predict_genres`.
         progress: called with the films read so far and in all.
+        gone: whether nobody waits for the result any more; asked before each part.
 
     Raises:
-        RefusedError: 422 if nothing can be read or a limit is passed, 503 when too many are waiting.
+        RefusedError: 422 if nothing can be read or a limit is passed, 499 if nobody waits, 503 when too many do.
     """
     from .data import DataError, read_films  # brings `datasets`: only who sends files waits for it
 
@@ -118,7 +120,7 @@ def predict_file(
     with service.turnstile.place():
         for chunk in length_batches([len(text) for text in texts], MAX_DESCRIPTIONS):
             request = validated(descriptions=[texts[i] for i in chunk], threshold=threshold)
-            predictions |= zip(chunk, service.answer(request), strict=True)
+            predictions |= zip(chunk, service.answer(request, gone), strict=True)
             progress(len(predictions), len(texts))
     result = Batch(films, problems, [predictions[i] for i in range(len(texts))], sum(map(service.foreign, texts)))
     _compare(result, service)

@@ -16,6 +16,7 @@ from .verdict import Verdict
 SIGNS = {"sure": "✓", "torn": "≈", "lost": "?"}
 STRONG_EDGE = 0.25  # conditional probabilities below this are left out of the genres' graph
 BINS = 10
+STRONGEST = 5  # words named to who does not see their colours
 
 # Gradio scopes each rule to its own container: one with `.dark` in it must not share its braces with another.
 CSS = """
@@ -27,6 +28,8 @@ CSS = """
 .mg-verdict b { display: inline-grid; place-items: center; width: 1.4rem; height: 1.4rem; border-radius: 50%;
   margin-right: .5rem; color: white; line-height: 1; }
 .mg-sure b { background: #15803d; } .mg-torn b { background: #b45309; } .mg-lost b { background: #b91c1c; }
+.mg-unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; }
 .mg-quiet { color: var(--body-text-color-subdued); }
 .mg-bars { --bar: var(--neutral-400); --track: var(--neutral-100); --mark: #b45309; }
 .dark .mg-bars { --bar: var(--neutral-500); --track: var(--neutral-700); --mark: #fbbf24; }
@@ -71,8 +74,10 @@ table.mg-bars, .mg-figures, .mg-facts { border: 0 !important; }
 """
 
 
-def answer(prediction: GenrePrediction, judged: Verdict, read: int) -> str:
-    """The genres chosen, how sure the model is, and where the text was cut."""
+def answer(
+    prediction: GenrePrediction, judged: Verdict, text: str, weights: Sequence[tuple[int, int, float]] = ()
+) -> str:
+    """The genres chosen, how sure the model is, where the text was cut; and the strongest words, for who sees none."""
     chips = "".join(f"<li>{escape(genre)}</li>" for genre in prediction.genres) or "<li>no genre</li>"
     parts = [
         f'<ul class="mg-chips" aria-label="Genres">{chips}</ul>',
@@ -82,10 +87,19 @@ def answer(prediction: GenrePrediction, judged: Verdict, read: int) -> str:
     ]
     if prediction.truncated_at is not None:
         parts.append(
-            f'<p class="mg-note">✂ Only the first {prediction.truncated_at:,} of {read:,} characters were read: '
+            f'<p class="mg-note">✂ Only the first {prediction.truncated_at:,} of {len(text):,} characters were read: '
             "longer texts can be read in windows, see the options.</p>"
         )
+    strongest = sorted(weights, key=lambda word: -abs(word[2]))[:STRONGEST]
+    if strongest:
+        words = ", ".join(f"{text[start:end]}{' (against)' if weight < 0 else ''}" for start, end, weight in strongest)
+        parts.append(f'<p class="mg-unseen">Words that spoke most: {escape(words)}.</p>')
     return f'<div class="mg-answer" role="status">{"".join(parts)}</div>'
+
+
+def refused(why: str) -> str:
+    """What stands in the answer's place where there is none."""
+    return f'<div class="mg-answer" role="alert"><p class="mg-note">No answer: {escape(why)}.</p></div>'
 
 
 def invitation() -> str:

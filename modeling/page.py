@@ -5,7 +5,8 @@ import functools
 import importlib.util
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ else:
 
 import gradio as gr
 from gradio import processing_utils, routes
+from gradio.context import LocalContext
 from starlette.exceptions import HTTPException
 
 from . import charts, serving
@@ -72,6 +74,7 @@ CSS = """
 .gradio-container { width: 100% !important; max-width: 72rem !important; margin: 0 auto !important; }
 .gradio-container .main, .gradio-container .contain { min-width: 0; }
 .mg-words { min-height: 5.5rem; }
+.mg-words .textfield { max-height: 26rem; overflow-y: auto; }
 #preview, #disagreements { max-width: 100%; min-width: 0; overflow-x: auto; }
 footer { margin-top: 1rem; }
 """
@@ -88,6 +91,10 @@ def theme() -> gr.themes.Base:
         block_info_text_color_dark="*neutral_300",
         block_label_text_color="*primary_700",
         block_title_text_color="*primary_700",
+        # Frames of fields and boxes stand out from the page (WCAG 1.4.11).
+        checkbox_border_color="*neutral_500",
+        input_border_color="*neutral_500",
+        input_border_width="1px",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
     )
@@ -134,6 +141,21 @@ def shown(error: RefusedError) -> gr.Error:
     return gr.Error(escape(str(error), quote=False), title="Cannot answer", print_exception=False)
 
 
+def in_words(error: RefusedError) -> str:
+    """What an error says, to a visitor who sees one field for one description."""
+    return re.sub(r"^descriptions\[0\]:?", "the description", str(error))
+
+
+def gone(page: gr.Blocks) -> Callable[[], bool]:
+    """For the event that is being answered: whether its visitor has left, or has asked for something else."""
+    event_id, queue = LocalContext.event_id.get(None), page._queue
+
+    def left() -> bool:
+        return not any(event._id == event_id and event.alive for job in queue.active_jobs for event in job or ())
+
+    return left if event_id else lambda: False
+
+
 def highlighted(text: str, weights: Sequence[tuple[int, int, float]]) -> list[tuple[str, str | float | None]]:
     """A text in pieces, words with their weight between -1 and 1, for `gr.HighlightedText`."""
     strongest = max((abs(weight) for _, _, weight in weights), default=0) or 1
@@ -168,12 +190,16 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
     ) -> tuple[str, str, gr.HighlightedText]:
         if not (text and text.strip()):
             return charts.invitation(), empty(rule, threshold), gr.HighlightedText([], label=SPOKE)
+        nobody_waits = gone(page)
         stride = service.model.config.max_position_embeddings // 4 if windows else None
 
         def explain(genre: str) -> PredictRequest:
             return validated(descriptions=[text], stride=stride, attribution="gradient", genre=genre)
 
         try:
+            if len(text) > serving.MAX_CHARACTERS:
+                told = f"the description has {len(text):,} characters, more than {serving.MAX_CHARACTERS:,}: shorten it"
+                raise RefusedError(422, told)
             if words == GRADIENT:
                 service.check(explain(service.genres[0]))  # what is too long to explain is not read first
             request = validated(
@@ -184,18 +210,18 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
                 stride=stride,
                 seed=0,  # the same link shows the same result
             )
-            (prediction,) = service.predict(request)
+            (prediction,) = service.predict(request, nobody_waits)
             weights = prediction.word_weights
             if words == GRADIENT:
                 if genre == MOST_PROBABLE:
                     genre = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
-                weights = service.predict(explain(genre))[0].word_weights
+                weights = service.predict(explain(genre), nobody_waits)[0].word_weights
             decided = service.rule(decision(rule, threshold))
-        except RefusedError as error:
-            raise shown(error) from None
+        except RefusedError as error:  # the answer before was to something else
+            return charts.refused(in_words(error)), empty(rule, threshold), gr.HighlightedText([], label=SPOKE)
         spread = {name: value.std for name, value in (prediction.uncertainty or {}).items()}
         return (
-            charts.answer(prediction, verdict(text, prediction, decided, service.foreign(text)), len(text)),
+            charts.answer(prediction, verdict(text, prediction, decided, service.foreign(text)), text, weights or []),
             charts.probability_bars(prediction.probabilities, service.genres, decided, prediction.genres, spread),
             gr.HighlightedText(
                 highlighted(text, weights or []),
@@ -210,7 +236,6 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
                 info="What happens in the film, in English, in a sentence or two. Enter submits.",
                 lines=1,  # so that Enter submits; the box grows with its text
                 max_lines=12,
-                max_length=serving.MAX_CHARACTERS,
                 autofocus=True,
                 elem_id="description",
             )
@@ -272,7 +297,7 @@ def classify_tab(service: Service, page: gr.Blocks) -> None:
     link.click(None, link, link, js=COPY_LINK, **hidden)
 
 
-def batch_tab(service: Service) -> None:
+def batch_tab(service: Service, page: gr.Blocks) -> None:
     """A file of films and what comes of it."""
     rules = profile_choices(service)
     size = f"{serving.MAX_BODY_MB} MB, {serving.MAX_ROWS:,} films"
@@ -282,7 +307,11 @@ def batch_tab(service: Service) -> None:
             raise gr.Error("Choose a CSV file first.", title="Nothing to read", print_exception=False)
         try:
             batch = predict_file(
-                service, path, threshold=rule or None, progress=lambda *done: progress(done, desc="Reading films")
+                service,
+                path,
+                threshold=rule or None,
+                progress=lambda *done: progress(done, desc="Reading films"),
+                gone=gone(page),
             )
         except RefusedError as error:
             raise shown(error) from None
@@ -379,11 +408,12 @@ def model_tab(service: Service) -> None:
             source = (figures.get("data") or {}).get("source", "a test set")
             kept = "" if were_seen(service.training or {}, figures) else " that were kept aside"
             caption = f"Quality, on {figures['rows']:,} films of {source}{kept}"
-            gr.HTML(charts.scores(figures, caption), container=True, padding=True, elem_id="quality")
+            with gr.Column(min_width=320):  # one below the other on a phone
+                gr.HTML(charts.scores(figures, caption), container=True, padding=True, elem_id="quality")
         if service.training:
-            gr.HTML(
-                charts.training_facts(public_record(service.training)), container=True, padding=True, elem_id="training"
-            )
+            facts = charts.training_facts(public_record(service.training))
+            with gr.Column(min_width=320):
+                gr.HTML(facts, container=True, padding=True, elem_id="training")
     if "per_genre" in figures:
         gr.HTML(charts.genre_table(figures["per_genre"]), container=True, padding=True)
     if "curves" in figures:
@@ -431,9 +461,9 @@ def api_tab(service: Service, page: gr.Blocks) -> None:
         Returns:
             genres chosen, probabilities, confidence (expected F1), uncertainty, word_weights, truncated_at.
         """
-        values = {name: value for name, value in locals().items() if name not in ("description", "service")}
+        values = {name: value for name, value in locals().items() if name not in ("description", "service", "page")}
         try:
-            (prediction,) = service.predict(validated(descriptions=[description], **values))
+            (prediction,) = service.predict(validated(descriptions=[description], **values), gone(page))
         except RefusedError as error:
             raise refusal(error) from None
         return prediction.to_dict()
@@ -451,7 +481,7 @@ def api_tab(service: Service, page: gr.Blocks) -> None:
         try:
             if not file:
                 raise RefusedError(422, "file: choose a CSV file")
-            batch = predict_file(service, file, threshold=threshold or None)
+            batch = predict_file(service, file, threshold=threshold or None, gone=gone(page))
         except RefusedError as error:
             raise refusal(error) from None
         return {
@@ -556,7 +586,7 @@ def build(service: Service) -> gr.Blocks:
         with gr.Tab("Classify"):
             classify_tab(service, page)
         with gr.Tab("Batch"):
-            batch_tab(service)
+            batch_tab(service, page)
         with gr.Tab("The model"):
             model_tab(service)
         with gr.Tab("API"):

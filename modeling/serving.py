@@ -76,6 +76,7 @@ MAX_SAMPLES = number("MAX_SAMPLES", 100, "Monte-Carlo samples", least=3)  # a sl
 # stranger's video to ffmpeg.
 CLOSED = ("/gradio_api/deep_link", "/gradio_api/process_recording")
 DRAINED = 3  # times MAX_BODY_MB that are read of a body that is refused
+LAST_SECONDS = number("LAST_SECONDS", 30, "seconds that answers under way are given when the server is told to end")
 MAX_IN_WINDOWS = number("MAX_IN_WINDOWS", 20_000, "characters read in windows in one request")
 MAX_EXPLAINED = number("MAX_EXPLAINED", 8, "descriptions, or windows, explained by gradients in one REST request")
 LOOK_SECONDS = 0.5  # between looks whether a client that waits is still there
@@ -217,7 +218,7 @@ class Turnstile:
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self.capacity = concurrency + queue
-        self._places = threading.BoundedSemaphore(self.capacity)
+        self.held = 0  # places
         self._free = concurrency
         self._waiting: deque[object] = deque()  # who came first is served first
         self._changed = threading.Condition()
@@ -229,12 +230,21 @@ class Turnstile:
         Raises:
             RefusedError: 503 if none is free.
         """
-        if not self._places.acquire(blocking=False):
-            raise RefusedError(503, "too many requests are waiting: try again in a few seconds")
+        with self._changed:
+            if self.held == self.capacity:
+                raise RefusedError(503, "too many requests are waiting: try again in a few seconds")
+            self.held += 1
         try:
             yield
         finally:
-            self._places.release()
+            with self._changed:
+                self.held -= 1
+                self._changed.notify_all()
+
+    def empty(self, seconds: float) -> bool:
+        """Wait until nobody holds a place; whether that came within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self.held, seconds)
 
     @contextmanager
     def turn(self, gone: Callable[[], bool] = lambda: False) -> Iterator[None]:
@@ -480,6 +490,10 @@ def app_kwargs(service: Service) -> dict[str, Any]:
         unread = error.status_code == 400  # which FastAPI answers for no other cause
         detail = "the body is not JSON in UTF-8" if unread else str(error.detail)
         return JSONResponse({"error": detail}, error.status_code, error.headers)
+
+    @rest.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": "something went wrong here: it is in the server's log"}, 500)
 
     @rest.exception_handler(RefusedError)
     async def refused(_: Request, error: RefusedError) -> JSONResponse:

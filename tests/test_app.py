@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import psutil
 import pytest
 from gradio_client import Client, handle_file
@@ -281,6 +282,50 @@ def test_it_is_told_to_end_and_answers_first_what_it_was_asked():
         process.terminate()
         assert process.wait(timeout=60) == 0
         assert reply.result()[0] == 200
+
+
+def test_an_answer_that_takes_long_is_given_before_the_end():
+    process, url = serve(CONCURRENCY="1")
+    server = psutil.Process(process.pid)
+    idle = server.cpu_times().user
+    body = {
+        "descriptions": ["A sheriff rides. " * 150] * 4,
+        "attribution": "gradient",
+        "genre": "Western",
+        "stride": 64,
+    }
+    with ThreadPoolExecutor(4) as pool:
+        replies = [pool.submit(http, f"{url}/api/v1/predict", body) for _ in range(3)]
+        while server.cpu_times().user < idle + 0.3:
+            time.sleep(0.01)
+        process.terminate()
+        began = time.monotonic()
+        assert process.wait(timeout=60) == 0
+        assert [reply.result()[0] for reply in replies] == [200] * 3
+    assert time.monotonic() - began > 5, "these answers were too quick for this test"
+
+
+def test_a_file_that_nobody_waits_for_is_read_no_further(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_text("description\n" + "".join(f"{i} {'A sheriff rides. ' * 290}\n" for i in range(900)))
+    process, url = serve()
+    try:
+        with httpx.Client(base_url=f"{url}/gradio_api", timeout=60) as client:
+            (uploaded,) = client.post("/upload", files={"files": path.open("rb")}).json()
+            data = [{"path": uploaded, "meta": {"_type": "gradio.FileData"}}, ""]
+            event = client.post("/call/predict_batch", json={"data": data}).json()["event_id"]
+            server = psutil.Process(process.pid)
+            idle = server.cpu_times().user
+            with client.stream("GET", f"/call/predict_batch/{event}"):
+                while server.cpu_times().user < idle + 3:
+                    time.sleep(0.05)
+        deadline = time.monotonic() + 60
+        while (before := server.cpu_times().user) + 0.3 < (time.sleep(2), server.cpu_times().user)[1]:
+            assert time.monotonic() < deadline, "it reads on for nobody"
+        assert before < idle + 60
+    finally:
+        process.kill()
+        process.wait(timeout=30)
 
 
 def test_a_setting_that_cannot_be_gets_a_sentence(address):

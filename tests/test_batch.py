@@ -215,6 +215,19 @@ def test_a_file_has_a_greatest_size(service, films, monkeypatch):
     assert refused.value.status == 413
 
 
+def test_a_file_that_nobody_waits_for_is_read_no_further(service, films):
+    read = []
+    with pytest.raises(RefusedError, match="nobody waits") as refused:
+        predict_file(
+            service,
+            films(*[("A", "", f"{FILM} {i}") for i in range(100)]),
+            progress=lambda done, total: read.append(done),
+            gone=lambda: bool(read),
+        )
+    assert refused.value.status == 499
+    assert len(read) == 1
+
+
 def test_a_file_needs_a_place_in_the_queue(service, films, monkeypatch):
     monkeypatch.setattr(service, "turnstile", Turnstile(concurrency=1, queue=0))
     with service.turnstile.place(), pytest.raises(RefusedError, match="too many requests") as refused:

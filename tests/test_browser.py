@@ -215,10 +215,26 @@ def test_a_long_text_gives_no_link_and_says_where_it_was_cut(page):
     assert "characters were read" in page.locator("#answer").inner_text()
 
 
-def test_no_words_get_a_sentence(page):
+def test_no_words_get_a_sentence_in_the_last_answers_place(page):
+    submit(page)
     page.fill(BOX, "?!")
     page.press(BOX, "Enter")
-    page.get_by_text("has no words").wait_for()
+    page.get_by_text("No answer: the description has no words").wait_for()
+    assert page.locator(".mg-chips, .toast-body").count() == 0
+    assert not any(bars(page).values())
+    assert "hitman" not in page.locator("#words").inner_text()
+
+
+def test_words_that_were_read_aloud_are_those_that_are_coloured(page):
+    submit(page)
+    told = page.locator("#answer .mg-unseen").inner_text().removeprefix("Words that spoke most: ").rstrip(".")
+    assert len(told.split(", ")) == 5
+    assert all(word in TEXT for word in told.split(", "))
+
+
+def test_a_text_of_any_length_leaves_the_page_short(page):
+    submit(page, f"{TEXT} " * 200)
+    assert page.locator("#words").bounding_box()["height"] < 600
 
 
 HOSTILE = [
@@ -370,6 +386,9 @@ def test_the_page_fits_a_phone(page):
             page.locator(".overflow-dropdown button", has_text=tab).click()
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+        if tab == "The model":  # whose tables stand one below the other
+            assert page.locator("#training").bounding_box()["width"] > 300
+            assert page.locator("#training").bounding_box()["height"] < 1500
     assert {"Classify", "Batch"} <= set(seen)
 
 

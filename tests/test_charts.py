@@ -22,7 +22,8 @@ def parsed(markup):
 @pytest.mark.parametrize(
     "markup",
     [
-        charts.answer(GenrePrediction([HOSTILE], {HOSTILE: 0.9}, 0.9), Verdict("torn", HOSTILE), 9),
+        charts.answer(GenrePrediction([HOSTILE], {HOSTILE: 0.9}, 0.9), Verdict("torn", HOSTILE), HOSTILE, [(0, 9, -1)]),
+        charts.refused(HOSTILE),
         charts.probability_bars({HOSTILE: 0.5}, [HOSTILE], np.array([0.4]), [HOSTILE], {HOSTILE: 0.1}),
         charts.count_bars({HOSTILE: 3}, HOSTILE),
         charts.problems([HOSTILE]),
@@ -70,7 +71,7 @@ def test_the_empty_frame_is_as_large_as_the_chart():
 
 def test_a_cut_text_is_told():
     cut = GenrePrediction(["Drama"], {"Drama": 0.9}, 0.9, truncated_at=1200)
-    assert "first 1,200 of 5,000 characters" in charts.answer(cut, Verdict("sure", "Sure."), 5000)
+    assert "first 1,200 of 5,000 characters" in charts.answer(cut, Verdict("sure", "Sure."), "x" * 5000)
 
 
 def test_the_reliability_diagram_has_a_point_a_bin():
@@ -89,3 +90,11 @@ def test_what_is_drawn_is_said_too():
     row = charts.probability_bars({"Crime": 0.25, "Drama": 0.5}, ["Crime", "Drama"], np.array([0.3, 0.4]))
     assert 'aria-label="Drama: 50.0%, threshold 40.0%"' in row
     assert 'role="status"' in charts.invitation()
+
+
+def test_the_strongest_words_are_told_without_their_colours():
+    text, prediction = "A sheriff laughs in the snow.", GenrePrediction(["Western"], {"Western": 0.9}, 0.9)
+    weights = [(0, 1, 0.01), (2, 9, 0.5), (10, 16, -0.3), (17, 19, 0.02), (20, 23, 0.02), (24, 28, 0.1)]
+    markup = charts.answer(prediction, Verdict("sure", "Sure."), text, weights)
+    assert "Words that spoke most: sheriff, laughs (against), snow, in, the." in markup
+    assert "Words that spoke" not in charts.answer(prediction, Verdict("sure", "Sure."), text)

@@ -159,7 +159,7 @@ def test_who_finds_the_queue_full_is_sent_away_and_the_others_are_answered(servi
             waiting = threading.Thread(target=lambda: replies.append(ask(client)))
             waiting.start()
             deadline = time.monotonic() + 60
-            while service.turnstile._places._value:  # until the second place is taken
+            while service.turnstile.held < 2:  # until the second place is taken
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
             refused = ask(client)
@@ -170,6 +170,22 @@ def test_who_finds_the_queue_full_is_sent_away_and_the_others_are_answered(servi
     assert replies[0].status_code == 200
 
 
+def test_who_ends_waits_for_those_who_are_answered_but_not_for_ever():
+    turnstile = Turnstile(concurrency=1, queue=1)
+    assert turnstile.empty(0)
+    with turnstile.place():
+        assert not turnstile.empty(0.01)
+        assert turnstile.held == 1
+    assert turnstile.empty(0)
+
+
+def test_what_breaks_is_told_in_the_services_own_form(service, monkeypatch):
+    monkeypatch.setattr(service, "about", lambda: {}["nothing"])
+    app = FastAPI(**app_kwargs(service))
+    reply = TestClient(app, raise_server_exceptions=False).get("/api/v1/model")
+    assert (reply.status_code, list(reply.json())) == (500, ["error"])
+
+
 def test_a_place_in_the_queue_is_free_again_when_nobody_waits_for_the_answer(service, monkeypatch):
     monkeypatch.setattr(service, "turnstile", Turnstile(concurrency=1, queue=1))
     monkeypatch.setattr(service.model, "predict_genres", lambda *_, **__: pytest.fail("computed for nobody"))
@@ -177,7 +193,7 @@ def test_a_place_in_the_queue_is_free_again_when_nobody_waits_for_the_answer(ser
     with service.turnstile.place():
         with service.turnstile.turn(), pytest.raises(RefusedError, match="nobody waits"):
             service.predict(request, gone=lambda: True)
-        assert service.turnstile._places._value == 1
+        assert service.turnstile.held == 1
         with pytest.raises(RefusedError, match="nobody waits"):  # nor where the turn would have come at once
             service.predict(request, gone=lambda: True)
         with service.turnstile.turn():
