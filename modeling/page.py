@@ -573,13 +573,24 @@ def fetch_nothing() -> None:
     routes.secure_url_stream_response = refuse_request
 
 
+class Page(gr.Blocks):
+    """Gradio's blocks, which answer a plain call with too few values: Gradio would log these, and say nothing."""
+
+    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
+        """See that a call has as many values as its function takes."""
+        if (given := len(inputs)) < (needed := len(block_fn.inputs)):
+            named = f"/gradio_api/call/v2/{block_fn.api_name}"
+            told = f"{given} of {needed} values: send all of them, or name those you send, at {named}"
+            raise gr.Error(told, print_exception=False)
+
+
 def build(service: Service) -> gr.Blocks:
     """The page around a service."""
     fetch_nothing()
     if importlib.util.find_spec("mcp"):
         answer_in_json()
     # Uploads and results are deleted after an hour.
-    with gr.Blocks(title="Movie genres", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with Page(title="Movie genres", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(
             "# Movie genres\nDescribe a film, and the model says its genres, how sure it is, and which words said so."
         )
