@@ -362,14 +362,15 @@ def batch_tab(service: Service, page: gr.Blocks) -> None:
         concurrency_id="batch",
         api_visibility="private",
     )
-    # Another file's result is not this one's, whether it stands there or is still to come.
-    file.change(
-        lambda: (
-            *(NOTHING_READ, nothing, charts.confidence_bars([]), gr.Dataframe([])),
-            *(gr.DownloadButton(value=None, interactive=False), gr.Dataframe(visible=False)),
-        ),
-        None, results, queue=False, cancels=[reading], api_visibility="private",
-    )  # fmt: skip
+    # Another file's result is not this one's, whether it stands there or is still to come. In the browser: a server's
+    # answer might come after the new result.
+    blank = [
+        *(NOTHING_READ, nothing, charts.confidence_bars([])),
+        {"__type__": "update", "value": {"headers": table.headers, "data": [], "metadata": None}},
+        {"__type__": "update", "value": None, "interactive": False},
+        {"__type__": "update", "visible": False},
+    ]
+    file.change(None, None, results, js=f"() => {json.dumps(blank)}", cancels=[reading], api_visibility="private")
 
 
 def preview(batch: Batch) -> list[dict[str, Any]]:
