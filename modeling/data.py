@@ -263,8 +263,8 @@ def parse_genres(value: Any, aliases: Mapping[str, str] = GENRE_MAP) -> list[str
                     raise DataError(f"genre {_short(text)} is not a list that can be read") from None
         else:
             text = unicodedata.normalize("NFKC", text)  # of ｜ ； ， | ; ,
-            separator = next((marks for marks in SEPARATORS if re.search(marks, text)), "$")
-            value = re.split(separator, text)
+            separator = next((marks for marks in SEPARATORS if re.search(marks, text)), None)
+            value = re.split(separator, text) if separator else [text]
     if isinstance(value, Mapping):
         value = [value] if "name" in value else list(value.values())
     if isinstance(value, (set, str)):  # a string in brackets was one name
